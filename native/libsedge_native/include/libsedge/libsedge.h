@@ -1,0 +1,89 @@
+/* libsedge C API: one quantised 1-D network, run from caller-owned memory.
+ *
+ * No heap, no mutable static state, no dependency but memcpy/memset. A generated model provides one `sedge_net`
+ * constant; its sizes are macros of the generated header (SEDGE_<MODEL>_ARENA_BYTES and so on), known before
+ * anything is compiled.
+ *
+ *     sedge_model m;
+ *     alignas(SEDGE_M_ARENA_ALIGN) static uint8_t arena[SEDGE_M_ARENA_BYTES];
+ *     if (sedge_init(&m, &sedge_net_m, NULL, arena, sizeof arena) != SEDGE_OK) ...;
+ *     if (sedge_self_test(&m) != SEDGE_OK) ...;
+ *     sedge_run(&m, input, logits);
+ */
+#ifndef LIBSEDGE_LIBSEDGE_H
+#define LIBSEDGE_LIBSEDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SEDGE_ABI_VERSION 1u
+
+typedef enum sedge_status {
+    SEDGE_OK = 0,
+    SEDGE_E_NULL = 1,             /* a required pointer is NULL */
+    SEDGE_E_ABI = 2,              /* the net was generated for another ABI version */
+    SEDGE_E_ARENA_SMALL = 3,      /* fewer bytes than SEDGE_<MODEL>_ARENA_BYTES */
+    SEDGE_E_ARENA_ALIGN = 4,      /* the arena is not aligned to SEDGE_<MODEL>_ARENA_ALIGN */
+    SEDGE_E_ISA_UNKNOWN = 5,      /* no instruction set of that name exists */
+    SEDGE_E_ISA_NOT_BUILT = 6,    /* it exists, but this net was built without it */
+    SEDGE_E_ISA_NOT_RUNNABLE = 7, /* it was built, but this machine lacks it */
+    SEDGE_E_SELF_TEST = 8,        /* an embedded golden vector did not come out bit for bit */
+    SEDGE_E_WEIGHTS = 9,          /* the weights' CRC-32C does not hold */
+    SEDGE_E_NO_TRACE = 10         /* this kernel cannot show its layers (only the scalar one can) */
+} sedge_status;
+
+/* Called by sedge_trace after each layer of the scalar kernel, with the layer's int8 output in [channel][position]
+ * order. */
+typedef void (*sedge_layer_fn)(void* user, const char* layer, const int8_t* data, size_t channels, size_t length);
+
+/* One way to run the net. `runnable` asks the CPU; `run` never fails. */
+typedef struct sedge_kernel {
+    const char* isa;
+    int (*runnable)(void);
+    void (*run)(const int8_t* input, int8_t* logits, void* arena);
+    const void* weights; /* every constant this kernel reads: packed weights, biases, scales */
+    size_t weights_bytes;
+    uint32_t weights_crc; /* CRC-32C of those bytes */
+} sedge_kernel;
+
+typedef struct sedge_net {
+    uint32_t abi;
+    const char* name;
+    const char* digest; /* sha256 of the model.onnx it was generated from, hex */
+    size_t arena_bytes;
+    size_t arena_align;
+    size_t input_len;
+    size_t classes;
+    const sedge_kernel* kernels; /* fastest proven first; the last one is "scalar" */
+    size_t kernel_count;
+    const int8_t* golden_inputs;  /* [golden_count][input_len] */
+    const int8_t* golden_outputs; /* [golden_count][classes] */
+    size_t golden_count;
+    void (*trace)(const int8_t* input, void* arena, sedge_layer_fn fn, void* user); /* scalar kernel, or NULL */
+} sedge_net;
+
+typedef struct sedge_model {
+    const sedge_net* net;
+    const sedge_kernel* kernel;
+    void* arena;
+} sedge_model;
+
+/* isa NULL takes the first runnable kernel of the table; a name is a demand. */
+sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* isa, void* arena, size_t bytes);
+sedge_status sedge_run(sedge_model* model, const int8_t* input, int8_t* logits);
+sedge_status sedge_self_test(sedge_model* model);
+sedge_status sedge_scrub(sedge_model* model);
+sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user);
+const char* sedge_status_text(sedge_status status);
+
+/* A model compiled as a shared object exports this, and the functions above. */
+const sedge_net* sedge_net_entry(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
