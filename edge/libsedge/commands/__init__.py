@@ -1,0 +1,1 @@
+"""One file per board command; `libsedge.cli` holds the table."""

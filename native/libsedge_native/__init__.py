@@ -1,0 +1,1 @@
+"""int8 ONNX to C++: import, passes, reference, emission, verification, bundles."""

@@ -1,0 +1,1 @@
+"""libsedge on the host: readers, simulation, training, evaluation, quantisation."""

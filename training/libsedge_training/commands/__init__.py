@@ -1,0 +1,1 @@
+"""One file per host command; `libsedge_training.cli` holds the table."""
