@@ -1,0 +1,49 @@
+# make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 6 minutes)
+# make test   every test (about 10 minutes)
+# make lint   ruff, mypy, clang-format
+# make bench  this project's kernel beside ONNX Runtime, interleaved
+# Each sets up its own virtual environment in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DATA ?=
+PYTEST_ARGS ?=
+
+NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.python: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("libsedge needs Python 3.11 or newer here, found " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	touch $@
+
+# The extensions again when their sources change.
+$(VENV)/.installed: $(VENV)/.python $(NATIVE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/libsedge demo --out build/demo $(if $(DEMO_DATA),--real-data '$(DEMO_DATA)')
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	touch $@
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.cpp' '*.h' ':!tests/goldens' | xargs $(BIN)/clang-format --dry-run -Werror
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean:
+	rm -rf build dist $(VENV)
