@@ -1,6 +1,7 @@
 """The `libsedge` command line: the board's commands, and the host's where the host part is installed.
 
-Commands load when they are called, so that `libsedge run` on the board never imports what it does not use.
+A command's module is imported when the command is called, so that `libsedge run` on the board never imports what it
+does not use and `libsedge --help` is instant everywhere.
 """
 
 from __future__ import annotations
@@ -8,33 +9,31 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 
 from libsedge import __version__
 from libsedge.errors import SedgeError
 
-#: command name -> "module:attribute" of a click command
-COMMANDS: dict[str, str] = {
-    "keygen": "libsedge.commands.keys:keygen",
-    "verify": "libsedge.commands.bundle:verify",
-    "inspect": "libsedge.commands.bundle:inspect",
-    "classify": "libsedge.commands.classify:classify",
-    "run": "libsedge.commands.run:run",
-    "stream-test": "libsedge.commands.stream_test:stream_test",
+#: command name -> ("module:attribute" of a click command, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "keygen": ("libsedge.commands.keys:keygen", "Make a signing key and pin its public half."),
+    "verify": ("libsedge.commands.bundle:verify", "Check a bundle's archive, digests and signature."),
+    "inspect": ("libsedge.commands.bundle:inspect", "Show what a bundle holds; runs nothing."),
+    "classify": ("libsedge.commands.classify:classify", "Classify files of spectra, shot by shot and by vote."),
+    "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
+    "stream-test": ("libsedge.commands.stream_test:stream_test", "Send the spectra of a file as frames over TCP."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported on use; plug-ins join through `libsedge.commands`."""
+    """A group whose commands are imported on use; plug-ins join through the entry point `libsedge.commands`."""
 
-    def _table(self) -> dict[str, str]:
+    def _table(self) -> dict[str, tuple[str, str]]:
         table = dict(COMMANDS)
         for point in entry_points(group="libsedge.commands"):
-            try:
-                more = point.load()
-            except ImportError:  # the host part's own dependencies are not installed on this machine
-                continue
+            more = point.load()
             if not isinstance(more, Mapping):
                 raise TypeError(f"entry point {point.name} of libsedge.commands is not a mapping")
             table.update(more)
@@ -43,11 +42,14 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self._table())
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(self._table().items())])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = self._table().get(cmd_name)
-        if target is None:
+        if cmd_name not in (table := self._table()):
             return None
-        module, _, attribute = target.partition(":")
+        module, _, attribute = table[cmd_name][0].partition(":")
         try:
             command: click.Command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as missing:
@@ -57,7 +59,7 @@ class LazyGroup(click.Group):
             ) from missing
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except SedgeError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-#: command name -> "module:attribute" of a click command; a module is imported when its command is called
-commands: dict[str, str] = {
-    "simulate": "libsedge_training.commands.simulate:simulate",
-    "train": "libsedge_training.commands.train:train",
-    "weights": "libsedge_training.commands.weights:weights",
-    "evaluate": "libsedge_training.commands.evaluate:evaluate",
-    "export": "libsedge_training.commands.export:export",
-    "demo": "libsedge_training.commands.demo:demo",
+_HERE = "libsedge_training.commands"
+
+#: command name -> ("module:attribute" of a click command, one line of help); see `libsedge.cli`
+commands: dict[str, tuple[str, str]] = {
+    "simulate": (f"{_HERE}.simulate:simulate", "Simulate LIBS spectra of reference materials at several distances."),
+    "train": (f"{_HERE}.train:train", "Train a 1-D CNN with a weight for every training spectrum."),
+    "weights": (f"{_HERE}.weights:weights", "List weighting strategies, or show the weights that one gives."),
+    "evaluate": (f"{_HERE}.evaluate:evaluate", "Measure a trained network, or the int8 bundle made from it."),
+    "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
+    "demo": (f"{_HERE}.demo:demo", "The whole path on a small simulated set, with a report at the end."),
 }
