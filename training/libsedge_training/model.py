@@ -1,0 +1,297 @@
+"""The 1-D CNNs: definition, folding of batch normalisation, storing, loading.
+
+A net is a `NetSpec`: blocks of convolution, batch normalisation, ReLU and max pooling, then a global average
+pool and one dense layer. Convolutions run as 2-D ones of height 1 in the channels-last layout: the same sums,
+measured 35 % less CPU time per training step than `Conv1d` on one core (torch 2.13, batch 64, 5,400 points).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from libsedge.errors import ConfigError, RunError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+RUN_FORMAT = "libsedge-run"
+RUN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Conv1d(out, kernel, stride, zeros on both sides), BatchNorm, ReLU, MaxPool1d(pool); pool 1 = none."""
+
+    out: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+
+    def length(self, length: int) -> tuple[int, int]:
+        """(points after the convolution, points after the pool) for `length` points; pools drop the rest."""
+        conv = (length + 2 * self.padding - self.kernel) // self.stride + 1
+        return conv, conv // self.pool
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A network by its layers. `points` is the grid it is meant for; any grid long enough runs."""
+
+    name: str
+    blocks: tuple[Block, ...]
+    dropout: float = 0.0
+    head: str = "gap"
+    points: int = 5400
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able dict; `NetSpec.from_json` is its inverse."""
+        return asdict(self) | {"blocks": [asdict(b) for b in self.blocks]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NetSpec:
+        """Inverse of `to_json`; ConfigError names a key that is unknown, missing or of a wrong type."""
+        try:
+            return cls(**{**data, "blocks": tuple(Block(**b) for b in data["blocks"])})
+        except (KeyError, TypeError) as wrong:
+            raise ConfigError(f"not a network description: {wrong}", field="net") from wrong
+
+
+_M = (Block(16, 11, stride=2, pool=2), Block(32, 7, pool=2), Block(64, 5, pool=2), Block(64, 3))
+_PAPER = (
+    Block(16, 7, padding=3, pool=4),
+    Block(32, 5, padding=2, pool=4),
+    Block(64, 5, padding=2, pool=4),
+    Block(64, 3, padding=1, pool=4),
+)
+
+#: name -> net. "s" is "m" on a third of the points; "paper" is OUR stand-in for the CNN of Zhang et al.,
+#: Sci. Rep. 2025 (10.1038/s41598-025-24644-x), whose layers are not known to us.
+NETS: dict[str, NetSpec] = {
+    "m": NetSpec("m", _M),
+    "s": NetSpec("s", _M, points=1800),
+    "paper": NetSpec("paper", _PAPER, dropout=0.5),
+}
+
+
+def net_spec(name: str) -> NetSpec:
+    """The registered net; ConfigError with the list of names where there is none."""
+    try:
+        return NETS[name]
+    except KeyError:
+        raise ConfigError(f"no such net; known: {', '.join(NETS)}", field="net", value=name) from None
+
+
+def _lengths(spec: NetSpec, points: int) -> list[tuple[int, int]]:
+    if spec.head != "gap":
+        raise ConfigError("the only head is 'gap'", field="net.head", value=spec.head)
+    lengths = []
+    length = points
+    for number, block in enumerate(spec.blocks, 1):
+        conv, length = block.length(length)
+        if length < 1:
+            raise ConfigError(
+                f"net {spec.name!r} leaves no point after block {number}", field="channels", value=points
+            )
+        lengths.append((conv, length))
+    return lengths
+
+
+def macs(spec: NetSpec, channels: int, classes: int) -> int:
+    """Multiply-accumulates of one inference: out * in * kernel * points a convolution, plus the head."""
+    total, inputs = 0, 1
+    for block, (points, _) in zip(spec.blocks, _lengths(spec, channels), strict=True):
+        total += block.out * inputs * block.kernel * points
+        inputs = block.out
+    return total + inputs * classes
+
+
+class SpectrumNet(nn.Module):
+    """Logits float32 [n, classes] for preprocessed spectra float32 [n, channels]."""
+
+    def __init__(self, spec: NetSpec, channels: int, classes: int) -> None:
+        super().__init__()
+        _lengths(spec, channels)
+        if classes < 2:
+            raise ConfigError("a classifier needs at least 2 classes", field="classes", value=classes)
+        self.spec, self.channels, self.classes = spec, channels, classes
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        inputs = 1
+        for b in spec.blocks:
+            # The bias is the batch normalisation's; folding gives it back to the convolution.
+            self.convs.append(
+                nn.Conv2d(inputs, b.out, (1, b.kernel), (1, b.stride), (0, b.padding), bias=False)
+            )
+            self.norms.append(nn.BatchNorm2d(b.out))
+            inputs = b.out
+        self.dropout = nn.Dropout(spec.dropout)
+        self.dense = nn.Linear(inputs, classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [n, classes] for x float32 [n, channels]."""
+        if x.ndim != 2 or x.shape[1] != self.channels:
+            raise ValueError(f"expected [n, {self.channels}] spectra, got {list(x.shape)}")
+        x = x[:, None, None, :]
+        for block, conv, norm in zip(self.spec.blocks, self.convs, self.norms, strict=True):
+            x = torch.relu(norm(conv(x)))
+            if block.pool > 1:
+                x = nn.functional.max_pool2d(x, (1, block.pool))
+        logits: torch.Tensor = self.dense(self.dropout(x.mean(dim=(2, 3))))
+        return logits
+
+
+def build(spec: NetSpec, channels: int, classes: int) -> SpectrumNet:
+    """A freshly initialised net (torch's global RNG); ConfigError: grid too short or classes < 2."""
+    return SpectrumNet(spec, channels, classes)
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """Convolution with batch normalisation folded in: weight float32 [out, in, kernel], bias float32 [out].
+
+    Order: convolution with zeros on both sides, ReLU where `relu`, max pool where `pool` > 1.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+    padding: int
+    pool: int
+    relu: bool
+
+
+@dataclass(frozen=True)
+class FoldedGap:
+    """Mean over the points: [channels, points] -> [channels]."""
+
+
+@dataclass(frozen=True)
+class FoldedDense:
+    """Logits = weight @ x + bias: weight float32 [classes, in], bias float32 [classes]."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+FoldedLayer = FoldedConv | FoldedGap | FoldedDense
+
+
+def fold(net: SpectrumNet) -> tuple[FoldedLayer, ...]:
+    """The net in eval mode as plain layers; dropout vanishes, batch normalisation is folded in float64.
+
+    With BN(y) = gamma (y - mean) / sqrt(var + eps) + beta:  w' = w gamma / sqrt(var + eps),
+    b' = beta - mean gamma / sqrt(var + eps)  (Jacob et al., CVPR 2018, section 3.2).
+    """
+
+    def f64(tensor: Any) -> np.ndarray:
+        return np.asarray(tensor.detach().cpu().contiguous().numpy(), dtype=np.float64)
+
+    layers: list[FoldedLayer] = []
+    for block, conv, norm in zip(net.spec.blocks, net.convs, net.norms, strict=True):
+        assert isinstance(norm, nn.BatchNorm2d)
+        gain = f64(norm.weight) / np.sqrt(f64(norm.running_var) + norm.eps)
+        weight = f64(conv.weight)[:, :, 0, :] * gain[:, None, None]
+        bias = f64(norm.bias) - f64(norm.running_mean) * gain
+        layers.append(
+            FoldedConv(
+                np.ascontiguousarray(weight, dtype=np.float32),
+                bias.astype(np.float32),
+                stride=block.stride,
+                padding=block.padding,
+                pool=block.pool,
+                relu=True,
+            )
+        )
+    dense = FoldedDense(f64(net.dense.weight).astype(np.float32), f64(net.dense.bias).astype(np.float32))
+    return (*layers, FoldedGap(), dense)
+
+
+def run_folded(layers: tuple[FoldedLayer, ...], x: np.ndarray) -> np.ndarray:
+    """Logits float64 [n, classes] of folded layers for x [n, channels], by NumPy: the check of `fold`."""
+    y = np.asarray(x, dtype=np.float64)[:, None, :]
+    for layer in layers:
+        if isinstance(layer, FoldedConv):
+            y = np.pad(y, ((0, 0), (0, 0), (layer.padding, layer.padding)))
+            window = np.lib.stride_tricks.sliding_window_view(y, layer.weight.shape[2], axis=2)
+            y = np.einsum("nilk,oik->nol", window[:, :, :: layer.stride], layer.weight, optimize=True)
+            y += layer.bias[:, None]
+            if layer.relu:
+                y = np.maximum(y, 0)
+            points = y.shape[2] // layer.pool
+            y = y[:, :, : points * layer.pool].reshape(*y.shape[:2], points, layer.pool).max(axis=3)
+        elif isinstance(layer, FoldedGap):
+            y = y.mean(axis=2)
+        else:
+            y = y @ layer.weight.T.astype(np.float64) + layer.bias
+    return y
+
+
+def save_weights(net: SpectrumNet, path: str | PathLike[str]) -> None:
+    """Write the net's tensors as safetensors, whole or not at all; same tensors give the same bytes."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.tmp")
+    save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, temporary)
+    os.replace(temporary, target)
+
+
+def load_weights(net: SpectrumNet, path: str | PathLike[str]) -> SpectrumNet:
+    """Fill `net` from `save_weights`' file; RunError where the file is damaged or of another net."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as wrong:
+        raise RunError(f"weights cannot be read: {wrong}", file=path) from wrong
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as wrong:
+        raise RunError(
+            f"weights are of another net: {str(wrong).splitlines()[-1].strip()}", file=path
+        ) from wrong
+    return net
+
+
+def read_run(run_dir: str | PathLike[str]) -> dict[str, Any]:
+    """The contents of RUN/run.json; RunError where it is missing, damaged or of another version."""
+    path = Path(run_dir) / "run.json"
+    try:
+        run = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError("no training run here (run.json is missing)", file=run_dir) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as wrong:
+        raise RunError(f"cannot be read: {wrong}", file=path) from wrong
+    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
+        raise RunError("not a training run", file=path, field="format")
+    if run.get("version") != RUN_VERSION:
+        raise RunError(
+            f"this libsedge reads version {RUN_VERSION}", file=path, field="version", value=run["version"]
+        )
+    return run
+
+
+def load_run(run_dir: str | PathLike[str]) -> tuple[SpectrumNet, dict[str, Any]]:
+    """(net with the best epoch's weights, in eval mode; contents of run.json) of a finished run.
+
+    Raises RunError where it is missing, unfinished, diverged or damaged, or its weights are of another net.
+    """
+    path = Path(run_dir) / "run.json"
+    run = read_run(run_dir)
+    status = run.get("status")
+    if status != "complete":
+        why = (
+            "the run diverged" if status == "diverged" else "the run is unfinished; continue it with --resume"
+        )
+        raise RunError(why, file=path, field="status", value=status)
+    try:
+        net = build(NetSpec.from_json(run["net"]), int(run["channels"]), len(run["classes"]))
+    except (KeyError, TypeError, ValueError, ConfigError) as wrong:
+        raise RunError(f"no usable network description: {wrong}", file=path) from wrong
+    return load_weights(net, Path(run_dir) / "model.safetensors").eval(), run
