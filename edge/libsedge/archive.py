@@ -1,0 +1,63 @@
+"""The canonical zip of a bundle: for one set of members there is exactly one sequence of bytes.
+
+Uncompressed, members sorted by name, no extra fields, no comments, time stamp 1980-01-01, mode 0644 (PKWARE
+APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.16). `unpack` rebuilds the archive from what it read and refuses
+any byte of difference, so nothing can hide between, before or after the members. The writer is our own
+because the bytes must not depend on the Python version; any zip tool opens the result.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+
+from libsedge.errors import BundleError
+
+MAX_MEMBERS = 64
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_VERSION, _MADE_BY, _DATE, _MODE = 20, (3 << 8) | 20, (1 << 5) | 1, 0o100644 << 16
+
+
+def pack(members: Mapping[str, bytes]) -> bytes:
+    """The archive of `members` (name -> content); names are ASCII."""
+    body, directory = bytearray(), bytearray()
+    for name in sorted(members):
+        data, raw = members[name], name.encode("ascii")
+        crc, size, offset = zlib.crc32(data), len(data), len(body)
+        common = (_VERSION, 0, 0, 0, _DATE, crc, size, size, len(raw), 0)
+        body += _LOCAL.pack(b"PK\3\4", *common) + raw + data
+        directory += _CENTRAL.pack(b"PK\1\2", _MADE_BY, *common, 0, 0, 0, _MODE, offset) + raw
+    count = len(members)
+    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
+    return bytes(body + directory + end)
+
+
+def unpack(data: bytes) -> dict[str, bytes]:
+    """The members of a canonical archive; raises BundleError for anything `pack` would not have written."""
+    members: dict[str, bytes] = {}
+    at = 0
+    while data[at : at + 4] == b"PK\3\4":
+        if at + _LOCAL.size > len(data):
+            raise BundleError("is truncated in a member's header")
+        *_, size, stored, name_length, _extra = _LOCAL.unpack_from(data, at)
+        start = at + _LOCAL.size + name_length
+        at = start + size
+        if size != stored or at > len(data):
+            raise BundleError(f"is truncated or compressed: a member would end at byte {at} of {len(data)}")
+        try:
+            name = data[start - name_length : start].decode("ascii")
+        except UnicodeDecodeError:
+            raise BundleError("holds a member whose name is not ASCII") from None
+        if name in members:
+            raise BundleError("appears twice", field=name)
+        if len(members) == MAX_MEMBERS:
+            raise BundleError(f"holds more than {MAX_MEMBERS} members")
+        members[name] = data[start:at]
+    if not members:
+        raise BundleError("is not a libsedge bundle (no zip member at its start)")
+    if pack(members) != data:
+        raise BundleError("is not the canonical archive of its members (changed, reordered or extended)")
+    return members

@@ -1,0 +1,243 @@
+"""Open a `.sedge` bundle: verify it, then use those same bytes.
+
+The file is read once. Those bytes must be the canonical archive of their members, the manifest must be
+signed by a pinned key, and every member must have the length and SHA-256 the manifest gives, in that order;
+nothing else is parsed before. Whoever holds no pinned key can therefore make this code parse the zip
+headers and nothing more.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import platform
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import libsedge
+from libsedge import archive, keys, manifest
+from libsedge.errors import BundleError, SedgeError, SelfTestError, SignatureError
+from libsedge.keys import TrustedKey
+from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE
+
+if TYPE_CHECKING:
+    from libsedge._core import Model
+    from libsedge.preprocess import PreprocessConfig
+
+MAX_BYTES = 64 << 20
+
+
+def target() -> str:
+    """This machine's name in `kernel/<target>/model.so`, such as "x86_64-linux"."""
+    return f"{platform.machine().lower()}-{platform.system().lower()}"
+
+
+def read_once(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a regular file of at most MAX_BYTES that is not a symbolic link; raises BundleError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as why:
+        link = " (symbolic links are not followed)" if os.path.islink(path) else ""
+        raise BundleError(f"cannot be opened: {why.strerror}{link}", file=path) from why
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError("is not a regular file", file=path)
+        data = bytearray()
+        while len(data) <= MAX_BYTES:
+            try:
+                block = stream.read(1 << 20)
+            except OSError as why:
+                raise BundleError(f"cannot be read: {why.strerror}", file=path) from why
+            if not block:
+                return bytes(data)
+            data += block
+    raise BundleError(f"is larger than {MAX_BYTES} bytes", file=path)
+
+
+def grid_sha256(grid_nm: np.ndarray) -> str:
+    """SHA-256 (hex) of a wavelength grid as little-endian float64, nm."""
+    return hashlib.sha256(np.ascontiguousarray(grid_nm, dtype="<f8").tobytes()).hexdigest()
+
+
+def check_names(members: dict[str, bytes]) -> None:
+    """Every required member, at least one compiled model, and nothing else; raises BundleError."""
+    missing = sorted(manifest.REQUIRED - members.keys())
+    if missing:
+        raise BundleError("is missing", field=missing[0])
+    others = sorted(members.keys() - manifest.REQUIRED)
+    for name in others:
+        if SHARED_OBJECT.fullmatch(name) is None:
+            raise BundleError("is not a member a bundle may have", field=name)
+    if not others:
+        raise BundleError("is missing", field="kernel/<target>/model.so")
+
+
+def check_digests(members: dict[str, bytes], listed: dict[str, Any]) -> None:
+    """Length and SHA-256 of every member but the manifest and its signature; raises SignatureError."""
+    present = members.keys() - {MANIFEST, SIGNATURE}
+    for name in sorted(present ^ listed.keys()):
+        raise SignatureError("is in the archive or in the manifest, but not in both", field=name)
+    for name in sorted(present):
+        found = {"bytes": len(members[name]), "sha256": hashlib.sha256(members[name]).hexdigest()}
+        if found != listed[name]:
+            raise SignatureError(f"is not what was signed: {listed[name]}", field=name, value=found)
+
+
+def read_int8(data: bytes, member: str, columns: int) -> np.ndarray:
+    """An int8 [n, columns] array from .npy bytes, without pickle and without trusting its header's sizes."""
+    stream = io.BytesIO(data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("not .npy version 1.0")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, SyntaxError, TypeError) as why:
+        raise BundleError(f"is not an .npy file: {why}", field=member) from why
+    body = data[stream.tell() :]
+    fits = len(shape) == 2 and shape[0] >= 1 and shape[1] == columns and len(body) == shape[0] * shape[1]
+    if dtype != np.int8 or fortran or not fits:
+        raise BundleError(
+            f"must be int8 [n >= 1, {columns}]", field=member, value=(str(dtype), shape, len(body))
+        )
+    return np.frombuffer(body, np.int8).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; `signer` is the pinned key that signed it, None with verify=False."""
+
+    path: Path
+    digest: str  # SHA-256 of the archive, hex
+    size: int
+    members: dict[str, bytes]
+    manifest: dict[str, Any]
+    labels: list[str]
+    calibration: dict[str, Any]
+    signer: TrustedKey | None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        trusted: Iterable[TrustedKey] | None = None,
+        verify: bool = True,
+    ) -> Bundle:
+        """Read and verify `path`; `trusted` defaults to the keys pinned in LIBSEDGE_HOME/trusted.keys.
+
+        Raises BundleError (malformed), SignatureError (a signature or digest does not hold) or ConfigError
+        (no pinned keys). verify=False skips signature and digests: for `inspect` only, such a bundle runs
+        nothing.
+        """
+        data = read_once(path)
+        pinned = () if not verify else keys.read_trusted() if trusted is None else tuple(trusted)
+        try:
+            members = archive.unpack(data)
+            check_names(members)
+            signer = keys.verify(members[SIGNATURE], members[MANIFEST], pinned) if verify else None
+            table = manifest.check_manifest(manifest.parse_json(members[MANIFEST], MANIFEST))
+            if verify:
+                check_digests(members, table["members"])
+            labels = manifest.parse_json(members["labels.json"], "labels.json")
+            calibration = manifest.parse_json(members["calibration.json"], "calibration.json")
+            bundle = cls(
+                path=Path(path),
+                digest=hashlib.sha256(data).hexdigest(),
+                size=len(data),
+                members=members,
+                manifest=table,
+                labels=manifest.check_labels(labels, table["classes"]),
+                calibration=manifest.check_calibration(calibration),
+                signer=signer,
+            )
+            if verify:
+                bundle._check_contents()
+        except SedgeError as error:
+            if error.file is not None:
+                raise
+            raise type(error)(error.why, file=path, field=error.field, value=error.value) from error
+        return bundle
+
+    def _check_contents(self) -> None:
+        """The members agree with the manifest and with this runtime."""
+        have, need = libsedge.__version__, self.manifest["minimum_runtime"]
+        # A source tree that was never installed has version 0+unknown: nothing to compare with.
+        if "unknown" not in have and manifest.parse_version(have) < manifest.parse_version(need):
+            raise BundleError(f"needs libsedge {need} or later, this is {have}", field=MANIFEST)
+        grid = self.preprocess.grid_nm
+        if grid_sha256(grid) != self.manifest["wavelength_grid_sha256"]:
+            raise BundleError("does not give the wavelength grid of the manifest", field="preprocess.json")
+        if len(grid) != self.manifest["input_length"]:
+            raise BundleError(f"gives {len(grid)} grid points, not input_length", field="preprocess.json")
+        if self.preprocess.scale is None or self.preprocess.zero_point is None:
+            raise BundleError("lacks the quantise step's scale and zero point", field="preprocess.json")
+        if len(self.goldens[0]) != len(self.goldens[1]):
+            raise BundleError(
+                "differ in their number of rows", field="goldens/inputs.npy, goldens/outputs.npy"
+            )
+
+    @functools.cached_property
+    def preprocess(self) -> PreprocessConfig:
+        """The preprocessing of preprocess.json."""
+        from libsedge.preprocess import PreprocessConfig
+
+        return PreprocessConfig.from_json(
+            manifest.parse_json(self.members["preprocess.json"], "preprocess.json")
+        )
+
+    @functools.cached_property
+    def goldens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Golden inputs int8 [n, input_length] and expected outputs int8 [n, classes]."""
+        inputs = read_int8(
+            self.members["goldens/inputs.npy"], "goldens/inputs.npy", self.manifest["input_length"]
+        )
+        outputs = read_int8(
+            self.members["goldens/outputs.npy"], "goldens/outputs.npy", self.manifest["classes"]
+        )
+        return inputs, outputs
+
+    @property
+    def targets(self) -> list[str]:
+        """The machines this bundle has a compiled model for."""
+        matches = (SHARED_OBJECT.fullmatch(name) for name in sorted(self.members))
+        return [match[1] for match in matches if match is not None]
+
+    def kernel(self, name: str) -> bytes:
+        """The compiled model for a target; raises BundleError where the bundle has none."""
+        if name not in self.targets:
+            raise BundleError(
+                f"has no compiled model for it; it has {', '.join(self.targets)}", file=self.path, value=name
+            )
+        return self.members[f"kernel/{name}/model.so"]
+
+    def model(self, isa: str | None = None) -> Model:
+        """The compiled model on this machine, after the goldens came out bit for bit; None takes the fastest.
+
+        Raises SelfTestError where they did not, SignatureError for a bundle opened with verify=False, and the
+        errors of `_core.Model` for an instruction set that cannot be had.
+        """
+        if self.signer is None:
+            raise SignatureError("was opened without verification and runs nothing", file=self.path)
+        from libsedge._core import Model
+
+        model = Model(self.kernel(target()), isa)
+        onnx = hashlib.sha256(self.members["model.onnx"]).hexdigest()
+        found = (model.digest, model.input_len, model.classes, model.arena_bytes)
+        wanted = (onnx, *(self.manifest[key] for key in ("input_length", "classes", "arena_bytes")))
+        if found != wanted:
+            raise BundleError(f"is not generated from model.onnx: not {wanted}", file=self.path, value=found)
+        model.self_test()
+        inputs, outputs = self.goldens
+        wrong = np.flatnonzero((model.run_batch(np.array(inputs)) != outputs).any(axis=1))
+        if len(wrong):
+            raise SelfTestError(
+                f"golden vectors {wrong[:8].tolist()} of {len(inputs)} come out different on this machine",
+                file=self.path,
+                field=f"kernel/{target()}/model.so ({model.isa})",
+            )
+        return model
