@@ -1,0 +1,288 @@
+"""The journal: one SQLite row a frame, durable before it is acknowledged.
+
+WAL with `synchronous = FULL`: a committed row survives a power cut (with NORMAL it does not). The key
+(stream, epoch, sequence) makes writing idempotent: a frame that comes again changes nothing and is reported
+as a duplicate. Rows are committed in batches; only `write`'s answer says which frames may be acknowledged.
+
+Table `frames`: `stream, epoch, sequence` (key), `time_ns` (ns since 1970, 0 = unknown), `distance_mm` (NULL =
+unknown), `role` (light, dark, passive), `label`, `confidence`, `accepted` (1, 0; NULL where no decision is
+made: dark and passive), `reason` (why not accepted), `probabilities` (JSON, in the order of the bundle's
+labels), `model` (the bundle's SHA-256, hex), `frame_crc` (the CRC-32C of the frame's header). 64-bit
+unsigned values are stored as SQLite's signed integers with the same bits. Table `meta`: `schema`, `stream`,
+`created_by`. Table `models`: every bundle that wrote here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from libsedge import __version__
+from libsedge.errors import JournalError
+from libsedge.ledger import Key
+
+#: SQLite's application id of a libsedge journal: the bytes "SEDG"
+APPLICATION_ID = 0x53454447
+SCHEMA = 1
+ROLES = ("light", "dark", "passive")
+
+_TABLES = """
+CREATE TABLE meta (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE models (digest TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE frames (
+    stream INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL, distance_mm INTEGER, role TEXT NOT NULL,
+    label TEXT, confidence REAL, accepted INTEGER, reason TEXT, probabilities TEXT,
+    model TEXT, frame_crc INTEGER NOT NULL,
+    PRIMARY KEY (stream, epoch, sequence)
+) WITHOUT ROWID;
+"""
+_COLUMNS = (
+    "stream, epoch, sequence, time_ns, distance_mm, role, label, confidence, accepted, reason, "
+    "probabilities, model, frame_crc"
+)
+_INSERT = f"INSERT INTO frames ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame and what was decided about it; the columns of `frames`."""
+
+    key: Key
+    time_ns: int
+    distance_mm: int | None
+    role: str
+    label: str | None
+    confidence: float | None
+    accepted: bool | None
+    reason: str | None
+    probabilities: tuple[float, ...] | None
+    model: str | None
+    frame_crc: int
+
+
+@dataclass
+class Written:
+    """What became of a batch. `stored` and `duplicate` are durable: they, and only they, may be
+    acknowledged."""
+
+    stored: list[Key] = field(default_factory=list)
+    duplicate: list[Key] = field(default_factory=list)
+    failed: list[Key] = field(default_factory=list)
+    error: str | None = None
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _unsigned(value: int) -> int:
+    return value % (1 << 64)
+
+
+class Journal:
+    """The SQLite journal of one stream. Opened and used by one thread.
+
+    Parameters
+    ----------
+    path : created where absent; an existing file must be a journal of this schema.
+    stream : stream id; None takes the file's own, or the first one given to `bind` later.
+    model : the bundle's digest, noted in `models`.
+
+    Raises
+    ------
+    JournalError : the file is not a journal, is of another schema or of another stream, or cannot be opened.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], *, stream: int | None = None, model: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._model = model
+        self._connection: sqlite3.Connection | None = None
+        self.stream: int | None = None
+        try:
+            self._connect()
+        except sqlite3.Error as error:
+            self.close()
+            raise JournalError(f"cannot be used as a journal: {error}", file=self.path) from error
+        except JournalError:
+            self.close()
+            raise
+        try:
+            #: True when rows were there before: only then can a first-seen frame be a duplicate
+            self.resumed = self._db.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
+            if stream is not None:
+                self.bind(stream)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- opening
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise JournalError("the journal is closed", file=self.path)
+        return self._connection
+
+    def _connect(self) -> None:
+        if not self.path.parent.is_dir():
+            raise JournalError(
+                "its folder does not exist", file=self.path, field="folder", value=str(self.path.parent)
+            )
+        db = self._connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        tables = [
+            name
+            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        ]
+        if application != APPLICATION_ID and (application != 0 or tables):
+            raise JournalError(
+                f"not a libsedge journal (expected {APPLICATION_ID:#x})",
+                file=self.path,
+                field="application_id",
+                value=application,
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        if not tables:
+            self._create(db)
+        schema = self._meta("schema")
+        if schema != str(SCHEMA):
+            raise JournalError(
+                f"this version reads schema {SCHEMA}", file=self.path, field="schema", value=schema
+            )
+        stream = self._meta("stream")
+        self.stream = None if stream is None else int(stream)
+        if self._model is not None:
+            db.execute("INSERT INTO models VALUES (?) ON CONFLICT DO NOTHING", (self._model,))
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            for statement in _TABLES.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+            db.execute("INSERT INTO meta VALUES ('created_by', ?)", (f"libsedge {__version__}",))
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+
+    def _meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE field = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def bind(self, stream: int) -> None:
+        """Make this the journal of `stream`; JournalError where it is another stream's."""
+        if self.stream is None:
+            try:
+                self._db.execute(
+                    "INSERT INTO meta VALUES ('stream', ?) ON CONFLICT DO NOTHING", (str(stream),)
+                )
+                self.stream = int(self._meta("stream") or stream)
+            except sqlite3.Error as error:
+                raise JournalError(f"cannot be written: {error}", file=self.path) from error
+        if self.stream != stream:
+            raise JournalError(
+                f"the journal belongs to stream {self.stream} ({self.stream:#010x}); "
+                "give this stream a journal of its own",
+                file=self.path,
+                field="stream",
+                value=stream,
+            )
+
+    # --- writing
+    def write(self, records: Sequence[Record]) -> Written:
+        """Commit a batch, all or nothing; never raises for the disk: a refused batch is `failed`.
+
+        After an input/output error the connection is closed and reopened before the next batch: what a failed
+        sync left behind is read again from the disk, not believed.
+        """
+        written = Written()
+        try:
+            if self._connection is None:
+                self._connect()
+            db = self._db
+            db.execute("BEGIN IMMEDIATE")
+            for record in records:
+                new = db.execute(_INSERT, _row(record)).rowcount == 1
+                (written.stored if new else written.duplicate).append(record.key)
+            db.execute("COMMIT")
+        except (sqlite3.Error, JournalError) as error:
+            self.close()
+            return Written(failed=[record.key for record in records], error=str(error))
+        return written
+
+    def contains(self, key: Key) -> bool:
+        """True when the frame's row is durable; False also while the disk cannot be read."""
+        if self._connection is None:
+            return False
+        try:
+            row = self._connection.execute(
+                "SELECT 1 FROM frames WHERE stream = ? AND epoch = ? AND sequence = ?",
+                (key.stream, key.epoch, _signed(key.sequence)),
+            ).fetchone()
+        except sqlite3.Error:
+            return False
+        return row is not None
+
+    # --- reading
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM frames").fetchone()[0])
+
+    def __iter__(self) -> Iterator[Record]:
+        """Every row, in the order of its key."""
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM frames ORDER BY stream, epoch, sequence"):
+            stream, epoch, sequence, time_ns, distance, role, label, confidence, accepted, reason = row[:10]
+            yield Record(
+                Key(stream, epoch, _unsigned(sequence)),
+                _unsigned(time_ns),
+                distance,
+                role,
+                label,
+                confidence,
+                None if accepted is None else bool(accepted),
+                reason,
+                None if row[10] is None else tuple(json.loads(row[10])),
+                row[11],
+                row[12],
+            )
+
+    def models(self) -> list[str]:
+        """Digests of every bundle that wrote here, sorted."""
+        return [digest for (digest,) in self._db.execute("SELECT digest FROM models ORDER BY digest")]
+
+    def close(self) -> None:
+        """Safe to call twice. Uncommitted rows are given up; they were never acknowledged."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                if connection.in_transaction:
+                    connection.rollback()
+            except sqlite3.Error:
+                pass
+            finally:
+                connection.close()
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    probabilities = record.probabilities
+    return (
+        record.key.stream,
+        record.key.epoch,
+        _signed(record.key.sequence),
+        _signed(record.time_ns),
+        record.distance_mm,
+        record.role,
+        record.label,
+        record.confidence,
+        None if record.accepted is None else int(record.accepted),
+        record.reason,
+        None if probabilities is None else json.dumps([round(p, 6) for p in probabilities]),
+        record.model,
+        record.frame_crc,
+    )

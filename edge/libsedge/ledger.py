@@ -1,0 +1,332 @@
+"""The ledger: every frame that came in is in exactly one place, at every moment.
+
+    received = journaled + unjournaled + duplicate + rejected + shed + in_flight
+
+* `journaled`: its row is committed. That includes frames whose *decision* is a reject (too dim, saturated,
+  low confidence, ...): they are rows with `accepted = 0` and a reason. Dark and passive frames are rows too.
+* `unjournaled`: it was decided, but the disk refused the row (full, input/output error).
+* `duplicate`: its key (stream, epoch, sequence) is already journaled or on its way there.
+* `rejected`, by reason: it was refused before the journal because it cannot be a frame of this run: another
+  stream, another number of channels, damaged bytes that could not be decoded.
+* `shed`, by policy: the bounded queue was full and the policy named by the user dropped it.
+* `in_flight`: held right now by the reader, the queue or the worker. The pipeline *measures* it by counting
+  what those places hold, so a frame that is lost between two places shows as `unaccounted = 1`, not as "in
+  flight".
+
+Per (stream, epoch): `expected = last - first + 1 = unique + gaps`. Unique counts distinct sequence numbers
+that arrived, whatever became of their frames. Memory is bounded: sequence numbers are kept as intervals, at
+most `max_intervals` a (stream, epoch) and `max_epochs` in all. Beyond that the oldest knowledge is given up
+and the journal's key decides instead; the epoch is then marked `exact = False` rather than guessed.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from libsedge.errors import SedgeError
+
+
+class Key(NamedTuple):
+    """Identity of a frame; it travels with the frame and is never inferred from its place in a queue."""
+
+    stream: int
+    epoch: int
+    sequence: int
+
+
+class LedgerError(SedgeError):
+    """A frame is unaccounted for: a fault of the program, not of the user. Exit code 1."""
+
+    exit_code = 1
+
+
+class IntervalSet:
+    """A set of integers kept as sorted, disjoint, closed intervals; at most `limit` of them.
+
+    Over the limit the two lowest intervals become one; membership between their ends is then unknown.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.unknown_up_to: int | None = None
+
+    def __contains__(self, x: int) -> bool:
+        i = bisect_right(self.starts, x) - 1
+        return i >= 0 and x <= self.ends[i]
+
+    def knows(self, x: int) -> bool:
+        """False where `x` may or may not be a member because of a forced merge."""
+        return self.unknown_up_to is None or not self.starts or not self.starts[0] <= x <= self.unknown_up_to
+
+    def add(self, x: int) -> None:
+        i = bisect_right(self.starts, x) - 1
+        if i >= 0 and x <= self.ends[i]:
+            return
+        left = i >= 0 and self.ends[i] == x - 1
+        right = i + 1 < len(self.starts) and self.starts[i + 1] == x + 1
+        if left and right:
+            self.ends[i] = self.ends.pop(i + 1)
+            del self.starts[i + 1]
+        elif left:
+            self.ends[i] = x
+        elif right:
+            self.starts[i + 1] = x
+        else:
+            self.starts.insert(i + 1, x)
+            self.ends.insert(i + 1, x)
+        if len(self.starts) > self.limit:
+            self.ends[0] = self.ends.pop(1)
+            del self.starts[1]
+            self.unknown_up_to = self.ends[0]
+
+    def discard(self, x: int) -> None:
+        i = bisect_right(self.starts, x) - 1
+        if i < 0 or x > self.ends[i]:
+            return
+        start, end = self.starts[i], self.ends[i]
+        parts = [(a, b) for a, b in ((start, x - 1), (x + 1, end)) if a <= b]
+        self.starts[i : i + 1] = [a for a, _ in parts]
+        self.ends[i : i + 1] = [b for _, b in parts]
+
+
+class EpochCount:
+    """What is known about one (stream, epoch)."""
+
+    def __init__(self, limit: int) -> None:
+        self.first = self.last = -1
+        self.unique = self.duplicates = 0
+        self.exact = True
+        self.seen = IntervalSet(limit)
+        #: seen, but neither journaled nor in flight (shed, unjournaled, rejected): may come again and count
+        self.forfeited = IntervalSet(limit)
+
+    @property
+    def expected(self) -> int:
+        return self.last - self.first + 1 if self.unique else 0
+
+    @property
+    def gaps(self) -> int:
+        return self.expected - self.unique
+
+    def arrive(self, x: int, durable: Callable[[], bool] | None) -> bool:
+        """Note that `x` arrived; True when its frame is a duplicate."""
+        if not self.seen.knows(x):
+            self.exact = False
+            return durable is not None and durable()
+        if x in self.seen:
+            if not self.forfeited.knows(x):
+                return durable is None or durable()
+            if x in self.forfeited:
+                self.forfeited.discard(x)
+                return False
+            return True
+        self.first = min(self.first, x) if self.unique else x
+        self.last = max(self.last, x)
+        self.unique += 1
+        self.seen.add(x)
+        return durable is not None and durable()  # journaled by an earlier process
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "first": self.first,
+            "last": self.last,
+            "expected": self.expected,
+            "unique": self.unique,
+            "gaps": self.gaps,
+            "duplicates": self.duplicates,
+            "exact": self.exact,
+        }
+
+
+class Ledger:
+    """Counts frames from arrival to their one end. Every method is safe to call from any thread.
+
+    Parameters
+    ----------
+    measure : counts the frames held right now. It is called under `lock`, and whoever moves a frame from one
+        place to the next does so under `lock` too. None: the ledger counts arrivals minus ends by itself.
+    max_intervals, max_epochs : bounds on memory; see the module's text.
+    """
+
+    ENDS = ("journaled", "unjournaled", "duplicate", "rejected", "shed")
+
+    def __init__(
+        self,
+        measure: Callable[[], int] | None = None,
+        *,
+        max_intervals: int = 4096,
+        max_epochs: int = 256,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.measure = measure
+        self.received = 0
+        self.journaled = 0
+        self.unjournaled = 0
+        self.duplicate = 0
+        self.rejected: Counter[str] = Counter()
+        self.shed: Counter[str] = Counter()
+        self.epochs: OrderedDict[tuple[int, int], EpochCount] = OrderedDict()
+        self.forgotten_epochs = {"epochs": 0, "expected": 0, "unique": 0, "gaps": 0, "duplicates": 0}
+        self._max_intervals, self._max_epochs = max_intervals, max_epochs
+
+    # --- arrivals
+    def receive(self, key: Key, durable: Callable[[Key], bool] | None = None) -> bool:
+        """A frame of this run's stream arrived; True when it is a duplicate.
+
+        `durable(key)` asks the journal; it is called when memory alone cannot tell.
+        """
+        with self.lock:
+            self.received += 1
+            where = (key.stream, key.epoch)
+            epoch = self.epochs.get(where)
+            if epoch is None:
+                epoch = self.epochs[where] = EpochCount(self._max_intervals)
+                if len(self.epochs) > self._max_epochs:
+                    self._forget_oldest()
+            self.epochs.move_to_end(where)
+            return epoch.arrive(key.sequence, None if durable is None else lambda: durable(key))
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Frames that arrived and were refused on the spot: damaged, or of another stream."""
+        if count < 0:
+            raise LedgerError("a count of refused frames went backwards", field=reason, value=count)
+        with self.lock:
+            self.received += count
+            if count:
+                self.rejected[reason] += count
+
+    # --- ends: each is called once for a frame that `receive` counted
+    def end_journaled(self, key: Key) -> None:
+        with self.lock:
+            self.journaled += 1
+
+    def end_unjournaled(self, key: Key) -> None:
+        with self.lock:
+            self.unjournaled += 1
+            self._forfeit(key)
+
+    def end_duplicate(self, key: Key) -> None:
+        with self.lock:
+            self.duplicate += 1
+            epoch = self.epochs.get((key.stream, key.epoch))
+            if epoch is None:
+                self.forgotten_epochs["duplicates"] += 1
+            else:
+                epoch.duplicates += 1
+
+    def end_rejected(self, key: Key, reason: str) -> None:
+        with self.lock:
+            self.rejected[reason] += 1
+            self._forfeit(key)
+
+    def end_shed(self, key: Key, policy: str) -> None:
+        with self.lock:
+            self.shed[policy] += 1
+            self._forfeit(key)
+
+    # --- the invariant
+    @property
+    def ended(self) -> int:
+        """Frames that reached one of the five ends."""
+        return (
+            self.journaled
+            + self.unjournaled
+            + self.duplicate
+            + sum(self.rejected.values())
+            + sum(self.shed.values())
+        )
+
+    @property
+    def in_flight(self) -> int:
+        with self.lock:
+            return self.received - self.ended if self.measure is None else self.measure()
+
+    @property
+    def unaccounted(self) -> int:
+        """Frames that are in none of the places. 0 or the program is wrong."""
+        with self.lock:
+            return self.received - self.ended - self.in_flight
+
+    def check(self, *, final: bool = False) -> None:
+        """Raise LedgerError unless every frame is accounted for; `final`: and none is in flight."""
+        with self.lock:
+            unaccounted, in_flight = self.unaccounted, self.in_flight
+            if unaccounted != 0 or in_flight < 0:
+                raise LedgerError(
+                    f"received {self.received} is not journaled {self.journaled} + unjournaled "
+                    f"{self.unjournaled} + duplicate {self.duplicate} + rejected "
+                    f"{sum(self.rejected.values())} + shed {sum(self.shed.values())} + in flight {in_flight}",
+                    field="unaccounted",
+                    value=unaccounted,
+                )
+            if final and in_flight != 0:
+                raise LedgerError(
+                    "frames are still in flight after the end", field="in_flight", value=in_flight
+                )
+            for (stream, number), epoch in self.epochs.items():
+                if epoch.gaps < 0:
+                    raise LedgerError(
+                        f"stream {stream} epoch {number}: more unique sequence numbers than expected",
+                        field="gaps",
+                        value=epoch.gaps,
+                    )
+
+    # --- for people and programs
+    def summary(self) -> dict[str, Any]:
+        """Every count as plain numbers; keys in a fixed order."""
+        with self.lock:
+            return {
+                "received": self.received,
+                "journaled": self.journaled,
+                "unjournaled": self.unjournaled,
+                "duplicate": self.duplicate,
+                "rejected": dict(sorted(self.rejected.items())),
+                "shed": dict(sorted(self.shed.items())),
+                "in_flight": self.in_flight,
+                "unaccounted": self.unaccounted,
+                "streams": [
+                    {"stream": stream, "epoch": number, **epoch.row()}
+                    for (stream, number), epoch in sorted(self.epochs.items())
+                ],
+                "forgotten_epochs": dict(self.forgotten_epochs),
+            }
+
+    def text(self) -> str:
+        """The same as `summary`, one line a count."""
+        s = self.summary()
+        lines = [f"{name:<12}{s[name]}" for name in ("received", "journaled", "unjournaled", "duplicate")]
+        for name in ("rejected", "shed"):
+            detail = ", ".join(f"{why} {n}" for why, n in s[name].items())
+            lines.append(f"{name:<12}{sum(s[name].values())}" + (f" ({detail})" if detail else ""))
+        lines += [f"{name:<12}{s[name]}" for name in ("in_flight", "unaccounted")]
+        for row in s["streams"]:
+            lines.append(
+                f"stream {row['stream']:#010x} epoch {row['epoch']}: sequence {row['first']}..{row['last']}, "
+                f"expected {row['expected']} = unique {row['unique']} + gaps {row['gaps']}, "
+                f"duplicates {row['duplicates']}" + ("" if row["exact"] else " (not exact: too many gaps)")
+            )
+        if s["forgotten_epochs"]["epochs"]:
+            old = s["forgotten_epochs"]
+            lines.append(
+                f"{old['epochs']} older epochs: expected {old['expected']} = unique {old['unique']} + gaps "
+                f"{old['gaps']}, duplicates {old['duplicates']}"
+            )
+        return "\n".join(lines)
+
+    # --- inside
+    def _forfeit(self, key: Key) -> None:
+        epoch = self.epochs.get((key.stream, key.epoch))
+        if epoch is not None:
+            epoch.forfeited.add(key.sequence)
+
+    def _forget_oldest(self) -> None:
+        _, epoch = self.epochs.popitem(last=False)
+        self.forgotten_epochs["epochs"] += 1
+        for name in ("expected", "unique", "gaps", "duplicates"):
+            self.forgotten_epochs[name] += getattr(epoch, name)
