@@ -1,0 +1,32 @@
+"""Weighting strategies by name; `base.py` holds the contract, one file holds one strategy."""
+
+from __future__ import annotations
+
+from libsedge.errors import ConfigError
+
+from .base import Strategy, TrainPart
+from .cc_bcd import CcBcd
+from .distance import Distance
+from .equal import Equal
+
+#: family -> class; a new strategy is one file and one row here
+FAMILIES: dict[str, type[Strategy]] = {cls.family: cls for cls in (Equal, Distance, CcBcd)}
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy called `name`, such as "equal", "distance:p=2" or "cc-bcd:w3:r1:a=8:b=8".
+
+    ConfigError names an unknown family, formula, reference, parameter or a value out of range.
+    """
+    family, *parts = name.split(":")
+    if family not in FAMILIES:
+        raise ConfigError(f"no such strategy; known: {', '.join(FAMILIES)}", field="weighting", value=name)
+    return FAMILIES[family].parse(parts)
+
+
+def listed() -> tuple[str, ...]:
+    """Example names of every family, all of them held to the contract by the tests."""
+    return tuple(name for cls in FAMILIES.values() for name in cls.examples)
+
+
+__all__ = ["FAMILIES", "Strategy", "TrainPart", "listed", "strategy"]

@@ -1,0 +1,127 @@
+"""The contract of a weighting strategy.
+
+A strategy gives every training spectrum a weight w_i, and the training loop minimises `mean(w_i * CE_i)`
+over a batch: it divides by the number of spectra, not by the sum of the weights (as Keras' `sample_weight`
+does).
+
+A static strategy is fitted once, before the first epoch:
+
+* `fit(train)` sees the training part and nothing else: no validation or test row, no file, no global state.
+* It returns float64 [n], one weight a row in the order of the rows; finite, positive, mean 1 (to 1e-9).
+* Same rows, same weights; rows in another order, the same weights in that order (to rounding).
+* It does not depend on an earlier `fit`: a strategy is an immutable description.
+* It raises DatasetError where the part lacks what it needs (a distance, say), naming the field.
+
+Its name says everything: `strategy(name)` rebuilds it, `parameters` is JSON-able, and the docstring gives
+the formula and its source. One file a strategy, one row in the registry, and `check_strategy` of the tests
+applies by itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from libsedge.errors import ConfigError, DatasetError
+
+LOWEST, HIGHEST = 0.1, 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPart:
+    """What a strategy may look at: preprocessed training spectra and what is known about them.
+
+    values : float32 [n, points], not negative (`Preprocessor.float`: masked, normalised, square root).
+    label, specimen : str [n]; distance_m : float32 [n], NaN = unknown.
+    """
+
+    values: np.ndarray
+    label: np.ndarray
+    specimen: np.ndarray
+    distance_m: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or len(self.values) == 0:
+            raise DatasetError("must be [n, points] with n > 0", field="values", value=self.values.shape)
+        for name in ("label", "specimen", "distance_m"):
+            if getattr(self, name).shape != (len(self.values),):
+                raise DatasetError(f"must have shape ({len(self.values)},)", field=name)
+        if not (np.isfinite(self.values).all() and self.values.min() >= 0):
+            raise DatasetError("preprocessed spectra are finite and not negative", field="values")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def select(self, rows: np.ndarray) -> TrainPart:
+        """The rows `rows`, in that order."""
+        return TrainPart(self.values[rows], self.label[rows], self.specimen[rows], self.distance_m[rows])
+
+    def known_distances(self, why: str) -> np.ndarray:
+        """Distances in whole millimetres, int64 [n]; DatasetError where one is unknown or not positive."""
+        bad = np.flatnonzero(~(self.distance_m > 0))
+        if bad.size:
+            raise DatasetError(
+                f"{why} needs the distance of every training spectrum; {bad.size} of {len(self)} have none",
+                field="distance_m",
+                value=float(self.distance_m[bad[0]]),
+            )
+        return np.rint(self.distance_m.astype(np.float64) * 1000).astype(np.int64)
+
+
+def normalised(raw: np.ndarray) -> np.ndarray:
+    """Raw weights (finite, not negative, not all 0) -> mean 1, clipped to [0.1, 10], mean 1 again."""
+    raw = np.asarray(raw, dtype=np.float64)
+    if not (np.isfinite(raw).all() and raw.min() >= 0 and raw.max() > 0):
+        raise DatasetError("the strategy's raw weights are not finite, negative or all zero", field="weights")
+    clipped = np.clip(raw / raw.mean(), LOWEST, HIGHEST)
+    return clipped / clipped.mean()
+
+
+def options(family: str, parts: Sequence[str], allowed: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """`["a=8", "b=2"]` -> {"a": 8.0, "b": 2.0}; ConfigError for an unknown key or a value outside [low,
+    high].
+    """
+    found: dict[str, float] = {}
+    for part in parts:
+        key, equals, text = part.partition("=")
+        if not equals or key not in allowed or key in found:
+            known = ", ".join(f"{k}=" for k in allowed) or "nothing"
+            raise ConfigError(f"{family!r} takes {known} (each once)", field="weighting", value=part)
+        low, high = allowed[key]
+        try:
+            found[key] = float(text)
+        except ValueError:
+            raise ConfigError("is not a number", field=f"weighting {key}", value=text) from None
+        if not low <= found[key] <= high:
+            raise ConfigError(f"must be {low:g} ... {high:g}", field=f"weighting {key}", value=found[key])
+    return found
+
+
+class Strategy(ABC):
+    """A static weighting strategy; see this module's text for the contract."""
+
+    family: ClassVar[str]  # first part of the name, key in the registry
+    summary: ClassVar[str]  # one line for `libsedge weights --list`
+    examples: ClassVar[tuple[str, ...]]  # names that are listed and put through the conformance tests
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, parts: Sequence[str]) -> Strategy:
+        """The strategy for a name's parts after the family; ConfigError names a bad part."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The canonical name; `strategy(name)` gives an equal strategy."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """JSON-able parameters."""
+
+    @abstractmethod
+    def fit(self, train: TrainPart) -> np.ndarray:
+        """Weights float64 [n], positive, mean 1."""
