@@ -1,8 +1,10 @@
 """The graph the generator works on: frozen dataclasses that validate themselves.
 
 Tensors are int8 with one scale and one zero point: `real = scale * (q - zero_point)`. A tensor is
-`(channels, length)`; a vector is `(n, 1)`. Weights are int8 in [-127, 127], symmetric, one scale per output channel.
-The meaning of every op is in docs/quant_spec.md; `reference.py` runs it.
+`(channels, length)`; a vector is `(n, 1)`. Weights are int8 in [-127, 127], symmetric, one scale per output
+channel. A ReLU is a flag: outputs below the zero point become the zero point; with zero point -128 the clip to int8
+already is that ReLU, so there the flag is always set. The meaning of every op is in docs/quant_spec.md;
+`reference.py` runs it.
 """
 
 from __future__ import annotations
@@ -126,6 +128,7 @@ class Conv1d:
             "weight_scale",
             _frozen(self.weight_scale, np.float32, self.name, "Conv1d", "weight_scale", 1),
         )
+        set_(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
         _check_weights(self)
         if self.stride < 1 or self.dilation < 1 or self.groups < 1 or min(self.pads) < 0:
             raise _refuse(self.name, "Conv1d", "stride, dilation, groups >= 1 and pads >= 0 are required")
@@ -214,6 +217,7 @@ class Dense:
             "weight_scale",
             _frozen(self.weight_scale, np.float32, self.name, "Dense", "weight_scale", 1),
         )
+        set_(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
         _check_weights(self)
         if self.weight.shape[0] > MAX_CHANNELS:
             raise _refuse(self.name, "Dense", f"at most {MAX_CHANNELS} outputs", self.weight.shape[0])
