@@ -1,0 +1,238 @@
+"""Post-training static quantisation: a folded float net and calibration spectra become an int8 `ir.Graph`.
+
+Weights: symmetric in [-127, 127], one scale per output channel (max |w| / 127). Biases: int32 with scale
+s_x * s_w. Activations: one scale per tensor; the input and everything after a ReLU is int8 with zero point
+-128 over [0, clip], the logits int8 with their own scale and zero point (Jacob et al., CVPR 2018;
+Krishnamoorthi, 2018, arXiv:1806.08342). A max pool keeps its tensor's scale; the global average pool gets
+its own, because means are far smaller than peaks.
+
+`clip` is chosen by a rule per tensor on the calibration (training) spectra:
+
+* "max": the largest value seen;
+* "percentile": the 99.99th percentile of the non-zero values;
+* "mse": the clip of least mean square error, rounding noise step^2 / 12 below it and clipping error above it.
+
+`choose` quantises by every rule and keeps the one whose int8 net agrees best with the float net on the
+validation spectra; it never sees test spectra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from libsedge.errors import DatasetError, ModelError
+from libsedge_native import ir
+
+from libsedge_training.model import FoldedConv, FoldedDense, FoldedGap, FoldedLayer
+
+RULES = ("max", "percentile", "mse")
+BINS = 4096
+BATCH = 64
+#: the logits' range is the calibration's times this: two classes that both clip at the top look the same
+LOGIT_HEADROOM = 1.25
+#: |bias| in int32 stays below this, so that no accumulator leaves int32
+_BIAS_LIMIT = float(1 << 30)
+
+RunInt8 = Callable[[ir.Graph, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """Values of one tensor over the calibration spectra: least, largest, and a histogram of [0, largest]."""
+
+    low: float
+    high: float
+    counts: np.ndarray  # float64 [BINS]; zeros (masked points, ReLU) are left out, int8 holds them exactly
+
+    def clip(self, rule: str) -> float:
+        """The upper end of the quantised range under `rule`."""
+        total = self.counts.sum()
+        if rule == "max" or self.high <= 0 or total == 0:
+            return self.high
+        edges = np.arange(1, BINS + 1) * (self.high / BINS)
+        if rule == "percentile":
+            return float(edges[np.searchsorted(np.cumsum(self.counts), 0.9999 * total)])
+        if rule != "mse":
+            raise ModelError(f"must be one of {RULES}", field="rule", value=rule)
+        values = edges - self.high / BINS / 2
+        clips = edges[BINS // 8 - 1 :: BINS // 256]
+        over = np.maximum(values[None, :] - clips[:, None], 0.0)
+        inside = np.cumsum(self.counts)[np.searchsorted(edges, clips)]
+        error = inside * (clips / 255) ** 2 / 12 + (over**2) @ self.counts
+        return float(clips[np.argmin(error)])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A quantised net and how it compares with the float net on the validation spectra, per rule tried."""
+
+    graph: ir.Graph
+    rule: str
+    agreement: dict[str, float]  # top-1 agreement int8 / float, per rule
+    logit_error: dict[str, float]  # mean |int8 logit - float logit|, per rule
+
+
+def forward(layers: Sequence[FoldedLayer], x: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """The input and every layer's output (after ReLU and pool) for x float32 [n, points], BATCH at a time.
+
+    Arrays are float32 [batch, channels, length]; the dense layer's [batch, classes, 1].
+    """
+    weights = [
+        (torch.from_numpy(layer.weight), torch.from_numpy(layer.bias))
+        if isinstance(layer, (FoldedConv, FoldedDense))
+        else None
+        for layer in layers
+    ]
+    for start in range(0, len(x), BATCH):
+        with torch.inference_mode():
+            block = np.ascontiguousarray(x[start : start + BATCH], dtype=np.float32)
+            y = torch.from_numpy(block)[:, None, :]
+            outputs = [y]
+            for layer, parameters in zip(layers, weights, strict=True):
+                if isinstance(layer, FoldedConv):
+                    assert parameters is not None
+                    y = torch.nn.functional.conv1d(y, *parameters, stride=layer.stride, padding=layer.padding)
+                    y = torch.relu(y) if layer.relu else y
+                    y = torch.nn.functional.max_pool1d(y, layer.pool) if layer.pool > 1 else y
+                elif isinstance(layer, FoldedGap):
+                    y = y.mean(dim=2, keepdim=True)
+                else:
+                    assert parameters is not None
+                    y = torch.nn.functional.linear(y[:, :, 0], *parameters)[:, :, None]
+                outputs.append(y)
+            yield [tensor.numpy() for tensor in outputs]
+
+
+def float_logits(layers: Sequence[FoldedLayer], x: np.ndarray) -> np.ndarray:
+    """Logits float32 [n, classes] of the folded float net for x float32 [n, points]."""
+    return np.concatenate([outputs[-1][:, :, 0] for outputs in forward(layers, x)])
+
+
+def observe(layers: Sequence[FoldedLayer], x: np.ndarray) -> list[TensorRange]:
+    """The range of the input and of every layer's output over calibration spectra x float32 [n, points]."""
+    if x.ndim != 2 or len(x) == 0 or not np.isfinite(x).all():
+        raise DatasetError("must be finite [n >= 1, points]", field="calibration spectra", value=x.shape)
+    low = np.zeros(len(layers) + 1)
+    high = np.zeros(len(layers) + 1)
+    for outputs in forward(layers, x):
+        low = np.minimum(low, [tensor.min() for tensor in outputs])
+        high = np.maximum(high, [tensor.max() for tensor in outputs])
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ModelError("the float net's activations are not finite", field="calibration spectra")
+    counts = np.zeros((len(layers) + 1, BINS))
+    for outputs in forward(layers, x):
+        for row, tensor in enumerate(outputs):
+            if high[row] > 0:
+                positive = tensor[tensor > 0]
+                counts[row] += np.histogram(positive, bins=BINS, range=(0.0, high[row]))[0]
+    return [TensorRange(*row) for row in zip(low.tolist(), high.tolist(), counts, strict=True)]
+
+
+def affine(low: float, high: float) -> ir.Quant:
+    """int8 over [low, high], widened to hold 0 exactly; low = 0 gives zero point -128."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255)
+    if scale < np.finfo(np.float32).tiny:  # a tensor that is zero everywhere
+        scale = np.float32(1.0)
+    return ir.Quant(float(scale), int(np.clip(np.rint(-128 - low / float(scale)), -128, 127)))
+
+
+def quantise_weights(
+    weight: np.ndarray, bias: np.ndarray, input_scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(int8 weight, int32 bias, float32 scale per output channel) for float weight [O, ...] and bias [O]."""
+    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float64)
+    least = np.abs(bias.astype(np.float64)) / (input_scale * _BIAS_LIMIT)
+    scale = np.maximum(peak / 127, least)
+    # Below this a channel is zero to the net; its scale only has to be a normal float32.
+    scale = np.where(scale < 1e-30, 1.0, scale).astype(np.float32)
+    columns = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
+    rounded = np.clip(np.rint(weight / columns), -127, 127).astype(np.int8)
+    steps = np.rint(bias.astype(np.float64) / (np.float64(np.float32(input_scale)) * scale))
+    return rounded, steps.astype(np.int32), scale
+
+
+def quantise(
+    layers: Sequence[FoldedLayer], ranges: Sequence[TensorRange], points: int, rule: str, name: str
+) -> ir.Graph:
+    """The int8 graph of folded layers for `points` grid points, with ranges from `observe`."""
+    x = affine(ranges[0].low, ranges[0].clip(rule))
+    tensor = ir.Tensor(1, points, x)
+    ops: list[ir.Op] = []
+    convs = 0
+    for layer, seen in zip(layers, ranges[1:], strict=True):
+        quant = affine(seen.low, seen.clip(rule))
+        if isinstance(layer, FoldedConv):
+            convs += 1
+            weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
+            pads = (layer.padding, layer.padding)
+            ops.append(
+                ir.Conv1d(
+                    name=f"conv{convs}",
+                    weight=weight,
+                    bias=bias,
+                    weight_scale=scale,
+                    quant=quant,
+                    stride=layer.stride,
+                    pads=pads,
+                    relu=layer.relu,
+                )
+            )
+            if layer.pool > 1:
+                ops.append(ir.MaxPool1d(f"pool{convs}", kernel=layer.pool, stride=layer.pool))
+            x = quant
+        elif isinstance(layer, FoldedGap):
+            ops.append(ir.GlobalAveragePool("gap", quant))
+            x = quant
+        else:
+            weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
+            logits = affine(LOGIT_HEADROOM * seen.low, LOGIT_HEADROOM * seen.high)
+            ops.append(ir.Dense("dense", weight, bias, scale, logits))
+    return ir.Graph(name, tensor, tuple(ops))
+
+
+def quantise_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
+    """int8 [n, points] of preprocessed spectra float32 [n, points]: the preprocessing's `quantise` step."""
+    quant = graph.input.quant
+    steps = np.rint(x.astype(np.float32) / np.float32(quant.scale))
+    return np.clip(steps + np.float32(quant.zero_point), -128, 127).astype(np.int8)
+
+
+def dequantise_logits(graph: ir.Graph, q: np.ndarray) -> np.ndarray:
+    """Logits float64 of int8 outputs."""
+    quant = graph.output.quant
+    return quant.scale * (q.astype(np.float64) - quant.zero_point)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of rows in which two logit arrays [n, classes] have their maximum at the same class."""
+    return float((first.argmax(axis=1) == second.argmax(axis=1)).mean())
+
+
+def choose(
+    layers: Sequence[FoldedLayer],
+    calibration: np.ndarray,
+    validation: np.ndarray,
+    run: RunInt8,
+    name: str = "net",
+    rules: Sequence[str] = RULES,
+) -> Choice:
+    """Quantise by every rule and keep the one that agrees best with the float net on `validation`.
+
+    calibration, validation : preprocessed float32 [n, points]. run(graph, int8 [n, points]) -> int8 [n,
+    classes]. Ties go to the smaller mean absolute logit error, then to the earlier rule.
+    """
+    ranges = observe(layers, calibration)
+    wanted = float_logits(layers, validation)
+    graphs, shares, errors = {}, {}, {}
+    for rule in rules:
+        graph = quantise(layers, ranges, calibration.shape[1], rule, name)
+        logits = dequantise_logits(graph, run(graph, quantise_input(graph, validation)))
+        graphs[rule] = graph
+        shares[rule] = agreement(logits, wanted)
+        errors[rule] = float(np.abs(logits - wanted).mean())
+    best = max(rules, key=lambda rule: (shares[rule], -errors[rule]))
+    return Choice(graphs[best], best, shares, errors)
