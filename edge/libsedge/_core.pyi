@@ -1,0 +1,99 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+def crc32c(data: Buffer, crc: int = 0, implementation: str | None = None) -> int:
+    """CRC-32C (RFC 3720) of contiguous bytes, continuing a run whose CRC is `crc`.
+
+    `implementation` takes a name of `crc32c_implementations()`; None is the fastest that this CPU runs.
+    """
+
+def crc32c_implementations() -> list[str]:
+    """The implementations this CPU runs, fastest first."""
+
+class Model:
+    """A compiled model (`model.so`), loaded from bytes that were already verified.
+
+    The bytes go to a sealed memory file and are loaded from there, so nothing can be swapped in between. The
+    model runs in an arena of its own between 64-byte canaries, which are checked after every call. Calls may
+    come from several threads; they run one after the other, without the GIL.
+
+    Parameters
+    ----------
+    so : the shared object; it runs with the rights of this process.
+    isa : the name of an instruction set is a demand; None takes the fastest proven one that runs here.
+
+    Raises UnknownIsaError, IsaNotBuiltError, IsaNotRunnableError, SelfTestError or KernelError of
+    libsedge.errors; TypeError and ValueError for arrays of another type, dtype, shape or layout (nothing is
+    converted or copied).
+    """
+
+    def __init__(self, so: bytes, isa: str | None = None) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str:
+        """sha256 of the ONNX file it was generated from, hex."""
+
+    @property
+    def input_len(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    @property
+    def arena_align(self) -> int: ...
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+
+    @property
+    def isas(self) -> list[tuple[str, bool]]:
+        """Every instruction set it was built for, fastest first, and whether it runs here."""
+
+    def run(self, input: NDArray[np.int8]) -> NDArray[np.int8]:
+        """int8 [input_len] -> int8 logits [classes]."""
+
+    def run_batch(self, inputs: NDArray[np.int8], out: NDArray[np.int8] | None = None) -> NDArray[np.int8]:
+        """int8 [n, input_len] -> int8 logits [n, classes], written to `out` where given."""
+
+    def self_test(self) -> None:
+        """Runs the embedded golden vectors; SelfTestError unless they come out bit for bit."""
+
+    def scrub(self) -> None:
+        """Checks the CRC-32C of every constant of the kernel; SelfTestError when memory decayed."""
+
+    def trace(self, input: NDArray[np.int8]) -> list[tuple[str, NDArray[np.int8]]]:
+        """Name and output, int8 [channels, length], of every layer of the scalar kernel; KernelError if it
+        has none."""
+
+    def check_canaries(self) -> None:
+        """KernelError when the kernel wrote outside its arena."""
+
+class Preprocessor:
+    """The unchecked core of libsedge.preprocess.Preprocessor."""
+
+    def __init__(
+        self,
+        wavelength: NDArray[np.float64],
+        mask: NDArray[np.uint8],
+        grid: NDArray[np.float64],
+        segment_points: Sequence[int],
+        compress_sqrt: bool,
+    ) -> None: ...
+    def run(
+        self,
+        counts: NDArray[np.float32],
+        dark: NDArray[np.float32] | None,
+        shift_nm: float,
+        want_float: bool,
+        quantisation: tuple[float, int] | None,
+        report_saturation: float | None,
+    ) -> tuple[Any, Any, Any]: ...
+    def grid_mask(self, shift_nm: float) -> NDArray[np.bool_]: ...
+
+def quantise(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
+    """clamp(round_half_even(values / scale) + zero_point) of float32 [n], the division in float32."""

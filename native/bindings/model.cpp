@@ -1,0 +1,269 @@
+// libsedge._core.Model: one compiled model, loaded from bytes, run in an arena of its own.
+#include "bindings.h"
+#include "libsedge/libsedge.h"
+#include "shared_object.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+namespace py = pybind11;
+
+namespace sedge {
+namespace {
+
+constexpr std::size_t kCanaryBytes = 64;
+constexpr unsigned char kCanary = 0xA5;
+
+// The arena between two runs of canary bytes that a kernel has no business to touch.
+class Arena {
+public:
+    Arena(std::size_t bytes, std::size_t align) : bytes_(bytes), lead_(round_up(kCanaryBytes, align)) {
+        void* memory = nullptr;
+        if (posix_memalign(&memory, std::max(align, sizeof(void*)), lead_ + bytes + kCanaryBytes) != 0) {
+            throw std::bad_alloc();
+        }
+        memory_.reset(static_cast<unsigned char*>(memory));
+        std::memset(memory_.get(), kCanary, lead_);
+        std::memset(data(), 0, bytes_);
+        std::memset(data() + bytes_, kCanary, kCanaryBytes);
+    }
+
+    unsigned char* data() const { return memory_.get() + lead_; }
+    bool intact() const {
+        return all_canary(memory_.get(), lead_) && all_canary(data() + bytes_, kCanaryBytes);
+    }
+
+private:
+    static std::size_t round_up(std::size_t value, std::size_t align) {
+        return (value + align - 1) / align * align;
+    }
+    static bool all_canary(const unsigned char* p, std::size_t size) {
+        bool all = true;
+        for (std::size_t i = 0; i < size; ++i) {
+            all = all && p[i] == kCanary;
+        }
+        return all;
+    }
+    struct Free {
+        void operator()(unsigned char* memory) const { std::free(memory); }
+    };
+
+    std::size_t bytes_;
+    std::size_t lead_;
+    std::unique_ptr<unsigned char, Free> memory_;
+};
+
+const char* error_class(sedge_status status) {
+    switch (status) {
+    case SEDGE_E_ISA_UNKNOWN:
+        return "UnknownIsaError";
+    case SEDGE_E_ISA_NOT_BUILT:
+        return "IsaNotBuiltError";
+    case SEDGE_E_ISA_NOT_RUNNABLE:
+        return "IsaNotRunnableError";
+    case SEDGE_E_SELF_TEST:
+    case SEDGE_E_WEIGHTS:
+        return "SelfTestError";
+    default:
+        return "KernelError";
+    }
+}
+
+struct TracedLayer {
+    std::string name;
+    std::vector<std::int8_t> data;
+    std::size_t channels;
+    std::size_t length;
+};
+
+struct TraceSink {
+    std::vector<TracedLayer> layers;
+    bool failed = false;
+};
+
+// Called from the model's code: no exception may leave it.
+void collect_layer(void* user, const char* name, const int8_t* data, size_t channels, size_t length) {
+    auto* sink = static_cast<TraceSink*>(user);
+    try {
+        sink->layers.push_back(
+            {name, std::vector<std::int8_t>(data, data + channels * length), channels, length});
+    } catch (...) {
+        sink->failed = true;
+    }
+}
+
+class Model {
+public:
+    Model(std::string_view so, const std::optional<std::string>& isa) {
+        try {
+            object_.emplace(so);
+            net_ = object_->function<decltype(sedge_net_entry)>("sedge_net_entry")();
+            init_ = object_->function<decltype(sedge_init)>("sedge_init");
+            run_ = object_->function<decltype(sedge_run)>("sedge_run");
+            self_test_ = object_->function<decltype(sedge_self_test)>("sedge_self_test");
+            scrub_ = object_->function<decltype(sedge_scrub)>("sedge_scrub");
+            trace_ = object_->function<decltype(sedge_trace)>("sedge_trace");
+            status_text_ = object_->function<decltype(sedge_status_text)>("sedge_status_text");
+        } catch (const std::runtime_error& error) {
+            throw_typed("KernelError", std::string("not a compiled model: ") + error.what());
+        }
+        check_net();
+        arena_.emplace(net_->arena_bytes, net_->arena_align);
+        check(init_(&model_, net_, isa ? isa->c_str() : nullptr, arena_->data(), net_->arena_bytes),
+              isa ? "isa = '" + *isa + "'" : std::string("init"));
+    }
+
+    py::array run(const py::handle& input) {
+        const auto in =
+            require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
+        py::array_t<std::int8_t> out(length(net_->classes));
+        run_rows(static_cast<const std::int8_t*>(in.data()), out.mutable_data(), 1);
+        return std::move(out);
+    }
+
+    py::array run_batch(const py::handle& inputs, const py::object& outputs) {
+        const auto int8 = py::dtype::of<std::int8_t>();
+        const auto in = require_array(inputs, "inputs", int8, {-1, length(net_->input_len)});
+        py::array out = outputs.is_none()
+                            ? py::array_t<std::int8_t>({in.shape(0), length(net_->classes)})
+                            : require_array(outputs, "out", int8, {in.shape(0), length(net_->classes)});
+        run_rows(static_cast<const std::int8_t*>(in.data()), static_cast<std::int8_t*>(out.mutable_data()),
+                 in.shape(0));
+        return out;
+    }
+
+    void self_test() {
+        check(locked([&] { return self_test_(&model_); }), "self-test");
+        check_canaries();
+    }
+
+    void scrub() {
+        check(locked([&] { return scrub_(&model_); }), "scrub");
+    }
+
+    py::list trace(const py::handle& input) {
+        const auto in =
+            require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
+        TraceSink sink;
+        const auto* data = static_cast<const std::int8_t*>(in.data());
+        check(locked([&] { return trace_(&model_, data, collect_layer, &sink); }), "trace");
+        check_canaries();
+        if (sink.failed) {
+            throw std::bad_alloc();
+        }
+        py::list layers;
+        for (const TracedLayer& layer : sink.layers) {
+            py::array_t<std::int8_t> values({length(layer.channels), length(layer.length)});
+            std::copy(layer.data.begin(), layer.data.end(), values.mutable_data());
+            layers.append(py::make_tuple(layer.name, values));
+        }
+        return layers;
+    }
+
+    void check_canaries() const {
+        if (!arena_->intact()) {
+            throw_typed("KernelError", std::string(net_->name) + ", kernel '" + model_.kernel->isa +
+                                           "' wrote outside its arena; its results are worthless");
+        }
+    }
+
+    std::vector<std::pair<std::string, bool>> isas() const {
+        std::vector<std::pair<std::string, bool>> all;
+        for (std::size_t i = 0; i < net_->kernel_count; ++i) {
+            all.emplace_back(net_->kernels[i].isa, net_->kernels[i].runnable() != 0);
+        }
+        return all;
+    }
+
+    const sedge_net& net() const { return *net_; }
+    const char* isa() const { return model_.kernel->isa; }
+
+private:
+    static py::ssize_t length(std::size_t value) { return static_cast<py::ssize_t>(value); }
+
+    // What the loader can see of a net before any of its code but the entry ran.
+    void check_net() const {
+        if (net_ == nullptr) {
+            throw_typed("KernelError", "sedge_net_entry returned NULL");
+        }
+        if (net_->abi != SEDGE_ABI_VERSION) {
+            throw_typed("KernelError", "the model was compiled for ABI version " + std::to_string(net_->abi) +
+                                           "; this libsedge has " + std::to_string(SEDGE_ABI_VERSION));
+        }
+        const std::size_t align = net_->arena_align;
+        if (align == 0 || (align & (align - 1)) != 0 || net_->input_len == 0 || net_->classes == 0 ||
+            net_->kernel_count == 0 || net_->name == nullptr || net_->digest == nullptr) {
+            throw_typed("KernelError", "the model's table of sizes does not hold together");
+        }
+    }
+
+    void check(sedge_status status, const std::string& doing) const {
+        if (status != SEDGE_OK) {
+            throw_typed(error_class(status),
+                        std::string(net_->name) + ": " + doing + ": " + status_text_(status));
+        }
+    }
+
+    // One arena: one call at a time, without holding up other Python threads.
+    template <typename Call>
+    sedge_status locked(Call call) {
+        py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return call();
+    }
+
+    void run_rows(const std::int8_t* in, std::int8_t* out, py::ssize_t rows) {
+        const sedge_status status = locked([&] {
+            sedge_status row_status = SEDGE_OK;
+            for (py::ssize_t row = 0; row < rows && row_status == SEDGE_OK; ++row) {
+                row_status = run_(&model_, in, out);
+                in += net_->input_len;
+                out += net_->classes;
+            }
+            return row_status;
+        });
+        check(status, "run");
+        check_canaries();
+    }
+
+    std::optional<SharedObject> object_;
+    const sedge_net* net_ = nullptr;
+    decltype(&sedge_init) init_ = nullptr;
+    decltype(&sedge_run) run_ = nullptr;
+    decltype(&sedge_self_test) self_test_ = nullptr;
+    decltype(&sedge_scrub) scrub_ = nullptr;
+    decltype(&sedge_trace) trace_ = nullptr;
+    decltype(&sedge_status_text) status_text_ = nullptr;
+    std::optional<Arena> arena_;
+    sedge_model model_{};
+    std::mutex mutex_;
+};
+
+} // namespace
+
+void bind_model(py::module_& module) {
+    py::class_<Model>(module, "Model")
+        .def(py::init([](const py::bytes& so, const std::optional<std::string>& isa) {
+                 return std::make_unique<Model>(std::string_view(so), isa);
+             }),
+             py::arg("so"), py::arg("isa") = py::none())
+        .def("run", &Model::run, py::arg("input"))
+        .def("run_batch", &Model::run_batch, py::arg("inputs"), py::arg("out") = py::none())
+        .def("self_test", &Model::self_test)
+        .def("scrub", &Model::scrub)
+        .def("trace", &Model::trace, py::arg("input"))
+        .def("check_canaries", &Model::check_canaries)
+        .def_property_readonly("isas", &Model::isas)
+        .def_property_readonly("isa", &Model::isa)
+        .def_property_readonly("name", [](const Model& m) { return m.net().name; })
+        .def_property_readonly("digest", [](const Model& m) { return m.net().digest; })
+        .def_property_readonly("input_len", [](const Model& m) { return m.net().input_len; })
+        .def_property_readonly("classes", [](const Model& m) { return m.net().classes; })
+        .def_property_readonly("arena_bytes", [](const Model& m) { return m.net().arena_bytes; })
+        .def_property_readonly("arena_align", [](const Model& m) { return m.net().arena_align; });
+}
+
+} // namespace sedge

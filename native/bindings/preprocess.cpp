@@ -1,0 +1,143 @@
+// libsedge._core.Preprocessor and quantise; the checked, documented face is edge/libsedge/preprocess.py.
+#include "preprocess.h"
+#include "bindings.h"
+
+#include <mutex>
+
+namespace py = pybind11;
+
+namespace sedge {
+namespace {
+
+template <typename T>
+std::vector<T> to_vector(const py::array& array) {
+    const auto* data = static_cast<const T*>(array.data());
+    return std::vector<T>(data, data + array.size());
+}
+
+class PreprocessorBinding {
+public:
+    PreprocessorBinding(const py::handle& wavelength, const py::handle& mask, const py::handle& grid,
+                        std::vector<std::size_t> segment_points, bool compress_sqrt)
+        : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt)),
+          scratch_(core_.points()) {}
+
+    // -> (float32 [n, points] or None, int8 [n, points] or None, report float64 [n, 5] or None)
+    py::tuple run(const py::handle& counts, const py::object& dark, double shift_nm, bool want_float,
+                  const std::optional<std::pair<float, std::int32_t>>& quantisation,
+                  const std::optional<float>& report_saturation) {
+        const auto float32 = py::dtype::of<float>();
+        const auto channels = static_cast<py::ssize_t>(core_.channels());
+        const auto points = static_cast<py::ssize_t>(core_.points());
+        const auto in = require_array(counts, "counts", float32, {-1, channels});
+        const auto dark_array =
+            dark.is_none() ? py::array() : require_array(dark, "dark", float32, {channels});
+        const py::ssize_t rows = in.shape(0);
+
+        py::object floats = py::none();
+        py::object int8s = py::none();
+        py::object reports = py::none();
+        float* out_float = nullptr;
+        std::int8_t* out_int8 = nullptr;
+        double* out_report = nullptr;
+        if (want_float) {
+            py::array_t<float> array({rows, points});
+            out_float = array.mutable_data();
+            floats = std::move(array);
+        }
+        if (quantisation) {
+            py::array_t<std::int8_t> array({rows, points});
+            out_int8 = array.mutable_data();
+            int8s = std::move(array);
+        }
+        if (report_saturation) {
+            py::array_t<double> array({rows, py::ssize_t{5}});
+            out_report = array.mutable_data();
+            reports = std::move(array);
+        }
+        const auto* row_counts = static_cast<const float*>(in.data());
+        const auto* dark_data = dark.is_none() ? nullptr : static_cast<const float*>(dark_array.data());
+        {
+            const py::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_); // one scratch memory
+            core_.set_shift(shift_nm);
+            for (py::ssize_t row = 0; row < rows; ++row) {
+                float* target = out_float != nullptr ? out_float + row * points : scratch_.data();
+                core_.run(row_counts, dark_data, target);
+                if (out_int8 != nullptr) {
+                    quantise(target, core_.points(), quantisation->first, quantisation->second,
+                             out_int8 + row * points);
+                }
+                if (out_report != nullptr) {
+                    const PreprocessReport report = core_.report(row_counts, *report_saturation);
+                    double* to = out_report + row * 5;
+                    to[0] = static_cast<double>(report.non_finite);
+                    to[1] = static_cast<double>(report.saturated);
+                    to[2] = report.valid_fraction;
+                    to[3] = report.signal;
+                    to[4] = report.contrast;
+                }
+                row_counts += channels;
+            }
+        }
+        return py::make_tuple(floats, int8s, reports);
+    }
+
+    // Grid points that a spectrum without non-finite pixels gives a value, with the axis moved by `shift_nm`.
+    py::array grid_mask(double shift_nm) {
+        const std::vector<float> zeros(core_.channels());
+        const std::lock_guard<std::mutex> lock(mutex_);
+        core_.set_shift(shift_nm);
+        core_.run(zeros.data(), nullptr, scratch_.data());
+        py::array_t<bool> mask(static_cast<py::ssize_t>(core_.points()));
+        std::copy_n(core_.grid_valid(), core_.points(), mask.mutable_data());
+        return std::move(mask);
+    }
+
+private:
+    static PreprocessSpec make_spec(const py::handle& wavelength, const py::handle& mask,
+                                    const py::handle& grid, std::vector<std::size_t> segment_points,
+                                    bool compress_sqrt) {
+        const auto float64 = py::dtype::of<double>();
+        const auto axis = require_array(wavelength, "wavelength", float64, {-1});
+        const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(), {axis.size()});
+        const auto points = require_array(grid, "grid", float64, {-1});
+        std::size_t sum = 0;
+        for (const std::size_t size : segment_points) {
+            sum += size;
+        }
+        if (axis.size() < 2 || points.size() < 1 || sum != static_cast<std::size_t>(points.size())) {
+            throw py::value_error("at least 2 pixels, 1 grid point, and segments that add up to the grid");
+        }
+        return {to_vector<double>(axis), to_vector<std::uint8_t>(valid), to_vector<double>(points),
+                std::move(segment_points), compress_sqrt};
+    }
+
+    Preprocessor core_;
+    std::vector<float> scratch_;
+    std::mutex mutex_;
+};
+
+py::array quantise_binding(const py::handle& values, float scale, std::int32_t zero_point) {
+    const auto in = require_array(values, "values", py::dtype::of<float>(), {-1});
+    py::array_t<std::int8_t> out(in.size());
+    quantise(static_cast<const float*>(in.data()), static_cast<std::size_t>(in.size()), scale, zero_point,
+             out.mutable_data());
+    return std::move(out);
+}
+
+} // namespace
+
+void bind_preprocess(py::module_& module) {
+    py::class_<PreprocessorBinding>(module, "Preprocessor")
+        .def(py::init<const py::handle&, const py::handle&, const py::handle&, std::vector<std::size_t>,
+                      bool>(),
+             py::arg("wavelength"), py::arg("mask"), py::arg("grid"), py::arg("segment_points"),
+             py::arg("compress_sqrt"))
+        .def("run", &PreprocessorBinding::run, py::arg("counts"), py::arg("dark"), py::arg("shift_nm"),
+             py::arg("want_float"), py::arg("quantisation"), py::arg("report_saturation"))
+        .def("grid_mask", &PreprocessorBinding::grid_mask, py::arg("shift_nm"));
+    module.def("quantise", &quantise_binding, py::arg("values"), py::arg("scale"), py::arg("zero_point"));
+}
+
+} // namespace sedge

@@ -1,0 +1,85 @@
+// From raw counts to the network's input: dark, mask, resample, normalise, compress, quantise, in this order.
+//
+// The same code runs in training and on the board. Values are float32, one rounding per written operation;
+// axis positions and sums are double, summed in the order of the points. Nothing depends on the rounding mode
+// but the basic operations themselves, and no operation is fused (-ffp-contract=off).
+#ifndef LIBSEDGE_PREPROCESS_H
+#define LIBSEDGE_PREPROCESS_H
+
+#include "resample.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace sedge {
+
+// Counts of a larger magnitude are taken for non-finite: below it no step can overflow float32.
+constexpr float kLargestCount = 1e20f;
+// A segment's mean below this is taken for this: a dark segment gives large values, never a division by zero.
+constexpr float kSmallestMean = 1e-12f;
+// The contrast of a spectrum without any noise.
+constexpr double kLargestContrast = 1e6;
+
+struct PreprocessSpec {
+    std::vector<double> wavelength_nm;       // [channels], strictly increasing, at least 2
+    std::vector<std::uint8_t> mask;          // [channels], 1 = valid
+    std::vector<double> grid_nm;             // [points], strictly increasing
+    std::vector<std::size_t> segment_points; // per segment; their sum is the number of grid points
+    bool compress_sqrt = true;
+};
+
+// Pixels count where the mask holds. See Preprocessor in edge/libsedge/preprocess.py.
+struct PreprocessReport {
+    std::uint64_t non_finite;
+    std::uint64_t saturated;
+    double valid_fraction;
+    double signal;
+    double contrast;
+};
+
+class Preprocessor {
+public:
+    explicit Preprocessor(PreprocessSpec spec); // takes all memory; nothing is allocated afterwards
+
+    void set_shift(double shift_nm) { resampler_.set_shift(shift_nm); }
+
+    // One spectrum. counts [channels]; dark [channels] or null; out [points]: masked points are 0.
+    void run(const float* counts, const float* dark, float* out);
+
+    // Of the spectrum that run() saw last. A NaN `saturation` is an unknown one: nothing counts as saturated.
+    PreprocessReport report(const float* counts, float saturation);
+
+    std::size_t channels() const { return resampler_.channels(); }
+    std::size_t points() const { return resampler_.points(); }
+    const std::uint8_t* grid_valid() const { return grid_valid_.data(); } // [points], of the last spectrum
+
+private:
+    double contrast();
+
+    std::vector<std::uint8_t> mask_;
+    std::vector<std::size_t> segment_points_;
+    bool compress_sqrt_;
+    Resampler resampler_;
+    std::vector<float> values_;       // [channels]: counts - dark; 0 where not valid
+    std::vector<std::uint8_t> valid_; // [channels]
+    std::vector<std::uint8_t> grid_valid_;
+    std::vector<float> pixels_;      // scratch of contrast()
+    std::vector<float> differences_; // scratch of contrast()
+};
+
+// The nearest integer, the even one of two equally near, whatever the rounding mode. |x| < 2^23.
+inline std::int32_t round_half_even(float x) {
+    const std::int32_t whole = static_cast<std::int32_t>(x); // towards zero
+    const float rest = x - static_cast<float>(whole);        // exact
+    const bool odd = (whole & 1) != 0;
+    return whole + static_cast<std::int32_t>(rest > 0.5f || (rest == 0.5f && odd)) -
+           static_cast<std::int32_t>(rest < -0.5f || (rest == -0.5f && odd));
+}
+
+// out[i] = clamp(round_half_even(x[i] / scale) + zero_point, -128, 127); x is never NaN here.
+void quantise(const float* x, std::size_t size, float scale, std::int32_t zero_point, std::int8_t* out);
+
+} // namespace sedge
+
+#endif

@@ -1,0 +1,59 @@
+"""The two compiled extensions, built by CMake, and nothing else: all metadata is in pyproject.toml."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def tool(name: str, package_dir: str) -> str:
+    """The program inside the PyPI package where that is installed, else the one on PATH."""
+    try:
+        folder = getattr(__import__(name), package_dir)
+    except ImportError:
+        folder = None
+    path = shutil.which(name, path=folder) or shutil.which(name)
+    if path is None:
+        raise SystemExit(f"{name} was not found: install it, or build with pip's build isolation")
+    return path
+
+
+class CMakeBuild(build_ext):
+    """Configures once, then builds one CMake target per extension, straight to where setuptools looks for
+    it."""
+
+    def run(self) -> None:
+        build = Path(self.build_temp).resolve() / "cmake"
+        modules = Path(self.build_lib, self.get_ext_filename(self.extensions[0].name)).resolve().parent
+        self.cmake = tool("cmake", "CMAKE_BIN_DIR")
+        self.cmake_build = build
+        configure = [
+            *(self.cmake, "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+            f"-DCMAKE_MAKE_PROGRAM={tool('ninja', 'BIN_DIR')}",
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DSEDGE_MODULE_DIR={modules}",
+            "-DSEDGE_TESTS=OFF",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+        ]
+        subprocess.run(configure, check=True)
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        target = ext.name.rpartition(".")[2]
+        subprocess.run([self.cmake, "--build", str(self.cmake_build), "--target", target], check=True)
+
+
+setup(
+    ext_modules=[Extension("libsedge._core", sources=[]), Extension("libsedge._frames", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)
