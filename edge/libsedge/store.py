@@ -1,10 +1,10 @@
 """The HDF5 layout of a set of spectra, written and read by both sides (docs/architecture.md, contract).
 
 Root attributes: ``format = "libsedge-spectra"``, ``version = 1``, ``quantity``, ``saturation``, ``medium =
-"vacuum"``, ``instrument``, ``source``, ``simulated``. Datasets: ``counts`` [n, channels] uint16 or float32, one
-chunk a spectrum with a Fletcher-32 checksum; ``wavelength_nm`` float64 [channels], strictly increasing; ``mask``
-uint8 [channels], 1 = valid; ``dark`` float32 [channels], optional; ``distance_m`` float32 [n]; ``specimen``,
-``label`` UTF-8 [n]; ``shot`` int32 [n]. Unknown: NaN or ``""``.
+"vacuum"``, ``instrument``, ``source``, ``simulated``. Datasets: ``counts`` [n, channels] uint16 or float32,
+one chunk a spectrum with a Fletcher-32 checksum; ``wavelength_nm`` float64 [channels], strictly increasing;
+``mask`` uint8 [channels], 1 = valid; ``dark`` float32 [channels], optional; ``distance_m`` float32 [n];
+``specimen``, ``label`` UTF-8 [n]; ``shot`` int32 [n]. Unknown: NaN or ``""``.
 
 The same calls with the same values give the same bytes: no time stamps, no paths. A file becomes visible
 under its name only when it is complete. h5py is imported on first use; without it `ConfigError` says so.

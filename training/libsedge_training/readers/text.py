@@ -1,0 +1,70 @@
+"""Lines and numbers out of text files: any line end, any of the usual separators, errors that name the
+line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from libsedge.errors import FileFormatError
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?$")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def decode(data: bytes) -> str:
+    """UTF-8 (a byte-order mark is dropped), else Latin-1, which every byte string is."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def lines_of(data: bytes) -> list[str]:
+    """The lines without their ends; CR, LF and CRLF all end a line."""
+    return _LINE_END.split(decode(data))
+
+
+def read_lines(path: Path) -> list[str]:
+    """All lines of a text file; `FileFormatError` where it cannot be read or holds NUL bytes."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"cannot be read: {error.strerror}", file=path) from error
+    if b"\0" in data:
+        raise FileFormatError("is not text", file=path, field="byte", value=data.index(b"\0"))
+    return lines_of(data)
+
+
+def is_number(text: str, *, decimal_comma: bool = False) -> bool:
+    text = text.strip()
+    return bool(_NUMBER.match(text.replace(",", ".", 1) if decimal_comma else text))
+
+
+def number(text: str, *, path: Path, line: int, column: int, decimal_comma: bool = False) -> float:
+    """One finite number; ``line`` and ``column`` count from 1 and only serve the error."""
+    cell = text.strip()
+    if not is_number(cell, decimal_comma=decimal_comma):
+        why = "is missing: the file may be cut here" if not cell else "is not a number"
+        raise FileFormatError(why, file=path, field=f"line {line}, column {column}", value=cell)
+    value = float((cell.replace(",", ".") if decimal_comma else cell).replace("D", "E").replace("d", "e"))
+    if not np.isfinite(value):
+        raise FileFormatError("is out of range", file=path, field=f"line {line}, column {column}", value=cell)
+    return value
+
+
+def table(
+    rows: Sequence[tuple[int, Sequence[str]]], *, columns: int, path: Path, decimal_comma: bool = False
+) -> np.ndarray:
+    """Cells as float64 [len(rows), columns]; each row is (line number, cells), all of the same length."""
+    for line, cells in rows:
+        if len(cells) != columns:
+            why = f"has {len(cells)} values where {columns} belong: the file is cut or damaged here"
+            raise FileFormatError(why, file=path, field=f"line {line}")
+    out = np.empty((len(rows), columns))
+    for i, (line, cells) in enumerate(rows):
+        for j, cell in enumerate(cells):
+            out[i, j] = number(cell, path=path, line=line, column=j + 1, decimal_comma=decimal_comma)
+    return out
