@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from libsedge import _core
 from libsedge.errors import DatasetError, ModelError
 from libsedge_native import ir
 
@@ -195,10 +196,10 @@ def quantise(
 
 
 def quantise_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
-    """int8 [n, points] of preprocessed spectra float32 [n, points]: the preprocessing's `quantise` step."""
+    """int8 [n, points] of preprocessed spectra float32 [n, points], by the preprocessing's own `quantise` step."""
     quant = graph.input.quant
-    steps = np.rint(x.astype(np.float32) / np.float32(quant.scale))
-    return np.clip(steps + np.float32(quant.zero_point), -128, 127).astype(np.int8)
+    flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1)
+    return _core.quantise(flat, quant.scale, quant.zero_point).reshape(x.shape)
 
 
 def dequantise_logits(graph: ir.Graph, q: np.ndarray) -> np.ndarray:
