@@ -3,7 +3,8 @@
 Uncompressed, members sorted by name, no extra fields, no comments, time stamp 1980-01-01, mode 0644 (PKWARE
 APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.16). `unpack` rebuilds the archive from what it read and refuses
 any byte of difference, so nothing can hide between, before or after the members. The writer is our own
-because the bytes must not depend on the Python version; any zip tool opens the result.
+because the bytes must not depend on the Python version; any zip tool opens the result. The int8 arrays
+inside are .npy 1.0 with one canonical header each, for the same reason.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+
+import numpy as np
 
 from libsedge.errors import BundleError
 
@@ -61,3 +64,21 @@ def unpack(data: bytes) -> dict[str, bytes]:
     if pack(members) != data:
         raise BundleError("is not the canonical archive of its members (changed, reordered or extended)")
     return members
+
+
+def pack_int8(array: np.ndarray) -> bytes:
+    """An int8 [n, columns] array as .npy 1.0 (numpy.lib.format), C order, header padded to 64 bytes."""
+    header = f"{{'descr': '|i1', 'fortran_order': False, 'shape': {tuple(array.shape)!r}, }}".encode()
+    header += b" " * (-(10 + len(header) + 1) % 64) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + array.astype(np.int8).tobytes()
+
+
+def unpack_int8(data: bytes, member: str, columns: int) -> np.ndarray:
+    """The inverse of `pack_int8`; nothing of the header is parsed or believed. Raises BundleError."""
+    start = 10 + int.from_bytes(data[8:10], "little")
+    rows, rest = divmod(len(data) - start, columns)
+    if rows >= 1 and rest == 0:
+        array = np.frombuffer(data, np.int8, offset=start).reshape(rows, columns)
+        if pack_int8(array) == data:
+            return array
+    raise BundleError(f"is not the canonical .npy of an int8 array [n >= 1, {columns}]", field=member)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import os
 import platform
 import stat
@@ -23,7 +22,7 @@ import numpy as np
 
 import libsedge
 from libsedge import archive, keys, manifest
-from libsedge.errors import BundleError, SedgeError, SelfTestError, SignatureError
+from libsedge.errors import BundleError, ConfigError, SedgeError, SelfTestError, SignatureError
 from libsedge.keys import TrustedKey
 from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE
 
@@ -46,18 +45,19 @@ def read_once(path: str | os.PathLike[str]) -> bytes:
     except OSError as why:
         link = " (symbolic links are not followed)" if os.path.islink(path) else ""
         raise BundleError(f"cannot be opened: {why.strerror}{link}", file=path) from why
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleError("is not a regular file", file=path)
         data = bytearray()
         while len(data) <= MAX_BYTES:
-            try:
-                block = stream.read(1 << 20)
-            except OSError as why:
-                raise BundleError(f"cannot be read: {why.strerror}", file=path) from why
+            block = os.read(descriptor, 1 << 20)
             if not block:
                 return bytes(data)
             data += block
+    except OSError as why:
+        raise BundleError(f"cannot be read: {why.strerror}", file=path) from why
+    finally:
+        os.close(descriptor)
     raise BundleError(f"is larger than {MAX_BYTES} bytes", file=path)
 
 
@@ -88,24 +88,6 @@ def check_digests(members: dict[str, bytes], listed: dict[str, Any]) -> None:
         found = {"bytes": len(members[name]), "sha256": hashlib.sha256(members[name]).hexdigest()}
         if found != listed[name]:
             raise SignatureError(f"is not what was signed: {listed[name]}", field=name, value=found)
-
-
-def read_int8(data: bytes, member: str, columns: int) -> np.ndarray:
-    """An int8 [n, columns] array from .npy bytes, without pickle and without trusting its header's sizes."""
-    stream = io.BytesIO(data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("not .npy version 1.0")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, SyntaxError, TypeError) as why:
-        raise BundleError(f"is not an .npy file: {why}", field=member) from why
-    body = data[stream.tell() :]
-    fits = len(shape) == 2 and shape[0] >= 1 and shape[1] == columns and len(body) == shape[0] * shape[1]
-    if dtype != np.int8 or fortran or not fits:
-        raise BundleError(
-            f"must be int8 [n >= 1, {columns}]", field=member, value=(str(dtype), shape, len(body))
-        )
-    return np.frombuffer(body, np.int8).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -186,18 +168,19 @@ class Bundle:
         """The preprocessing of preprocess.json."""
         from libsedge.preprocess import PreprocessConfig
 
-        return PreprocessConfig.from_json(
-            manifest.parse_json(self.members["preprocess.json"], "preprocess.json")
-        )
+        member = "preprocess.json"
+        try:
+            return PreprocessConfig.from_json(manifest.parse_json(self.members[member], member))
+        except ConfigError as error:
+            raise BundleError(error.why, field=f"{member}: {error.field}", value=error.value) from error
 
     @functools.cached_property
     def goldens(self) -> tuple[np.ndarray, np.ndarray]:
         """Golden inputs int8 [n, input_length] and expected outputs int8 [n, classes]."""
-        inputs = read_int8(
-            self.members["goldens/inputs.npy"], "goldens/inputs.npy", self.manifest["input_length"]
-        )
-        outputs = read_int8(
-            self.members["goldens/outputs.npy"], "goldens/outputs.npy", self.manifest["classes"]
+        columns = {"inputs": self.manifest["input_length"], "outputs": self.manifest["classes"]}
+        members = {name: f"goldens/{name}.npy" for name in columns}
+        inputs, outputs = (
+            archive.unpack_int8(self.members[members[name]], members[name], columns[name]) for name in columns
         )
         return inputs, outputs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -41,13 +40,6 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
-    """`array` (int8 [n, columns]) as .npy version 1.0, C order."""
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
-
-
 def write_bundle(
     out: str | os.PathLike[str],
     *,
@@ -79,11 +71,11 @@ def write_bundle(
         "model.onnx": onnx,
         **{f"kernel/{name}": text.encode() for name, text in sources.items()},
         **{f"kernel/{target}/model.so": shared for target, shared in kernels.items()},
-        "preprocess.json": json_bytes(json.loads(json.dumps(preprocess.to_json()))),
+        "preprocess.json": json_bytes(preprocess.to_json()),
         "labels.json": json_bytes(list(labels)),
         "calibration.json": json_bytes(dict(calibration)),
-        "goldens/inputs.npy": npy_bytes(inputs),
-        "goldens/outputs.npy": npy_bytes(outputs),
+        "goldens/inputs.npy": archive.pack_int8(inputs),
+        "goldens/outputs.npy": archive.pack_int8(outputs),
         "MODEL_CARD.md": model_card.encode(),
     }
     manifest = {

@@ -196,7 +196,7 @@ def quantise(
 
 
 def quantise_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
-    """int8 [n, points] of preprocessed spectra float32 [n, points], by the preprocessing's own `quantise` step."""
+    """int8 [n, points] of preprocessed spectra float32 [n, points]: preprocessing's own `quantise` step."""
     quant = graph.input.quant
     flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1)
     return _core.quantise(flat, quant.scale, quant.zero_point).reshape(x.shape)
