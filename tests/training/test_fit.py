@@ -1,0 +1,417 @@
+"""The training loop on made-up peaks (numpy, not spectra): weights, determinism, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from libsedge.errors import ConfigError, DatasetError, RunError
+from libsedge.preprocess import DEFAULT_SEGMENTS
+from libsedge_training import fit, model, weighting
+from libsedge_training.augment import Augmentation, Augmenter
+from libsedge_training.prepare import data_digest, preprocessed, segments_for, weights_by_distance
+from libsedge_training.spectra import SpectraSet
+from safetensors.torch import load_file
+
+CLASSES = ("basalt", "clay", "salt")
+
+
+def made_up_peaks(seed: int = 0, specimens: int = 4, shots: int = 5) -> SpectraSet:
+    """Three Gaussian peaks a class on a flat background, Poisson noise, 5 distances; 900 channels."""
+    rng = np.random.default_rng(seed)
+    wavelength = np.linspace(240.5, 849.5, 900)
+    rows: dict[str, list[Any]] = {"counts": [], "specimen": [], "label": [], "distance_m": []}
+    for c, label in enumerate(CLASSES):
+        centres = np.array([300, 420, 650]) + 15.0 * c
+        for s in range(specimens):
+            height = rng.uniform(50, 150, 3)
+            signal = 5 + (height * np.exp(-(((wavelength[:, None] - centres) / 2) ** 2))).sum(axis=1)
+            for shot in range(shots):
+                rows["counts"].append(rng.poisson(signal / (1 + shot)))
+                rows["specimen"].append(f"{label}-{s}")
+                rows["label"].append(label)
+                rows["distance_m"].append(1.5 + shot)
+    counts = np.array(rows.pop("counts"), dtype=np.uint16)
+    return SpectraSet(counts, wavelength, simulated=True, **{k: np.array(v) for k, v in rows.items()})
+
+
+SMALL = fit.TrainConfig(net="s", epochs=3, batch=16, test_specimens=3, validation_specimens=3)
+
+
+def files(run_dir: Path) -> dict[str, bytes]:
+    return {name: (run_dir / name).read_bytes() for name in ("model.safetensors", "run.json")}
+
+
+def curves(run_dir: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run_dir / "history.jsonl").read_text().splitlines()]
+    for record in records:
+        assert record.pop("seconds") > 0
+    return records
+
+
+@pytest.fixture(scope="module")
+def data() -> SpectraSet:
+    return made_up_peaks()
+
+
+@pytest.fixture(scope="module")
+def finished(data: SpectraSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One uninterrupted run of SMALL."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    fit.train(data, run_dir, SMALL, threads=1)
+    return run_dir
+
+
+def test_a_run_is_complete_and_can_be_loaded(data: SpectraSet, finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "run.json",
+        "model.safetensors",
+        "checkpoint.safetensors",
+        "checkpoint.json",
+        "history.jsonl",
+        "tensorboard",
+    }
+    assert list((finished / "tensorboard").iterdir())
+    net, run = model.load_run(finished)
+    assert run["status"] == "complete"
+    assert run["simulated"] is True
+    assert run["classes"] == list(CLASSES)
+    assert run["data"]["digest"] == data_digest(data)
+    assert run["config"]["weighting"] == "equal"
+    assert {part: len(names) for part, names in run["specimens"].items()} == {
+        "train": 6,
+        "validation": 3,
+        "test": 3,
+    }
+    assert "/" not in json.dumps({k: v for k, v in run.items() if k != "versions"})
+    history = curves(finished)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert history[-1]["loss"] < history[0]["loss"]
+    best = min(history, key=lambda r: r["validation_loss"])
+    assert run["best"] == best
+    # The stored net is the best epoch's: its validation loss comes out again.
+    held = np.isin(data.specimen, run["specimens"]["validation"])
+    x = torch.from_numpy(preprocessed(data.select(held), segments_for(net.spec))[0])
+    y = torch.tensor([CLASSES.index(label) for label in data.label[held]])
+    loss = torch.nn.functional.cross_entropy(fit.predict(net, x).double(), y)
+    assert float(loss) == pytest.approx(best["validation_loss"], rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
+    data: SpectraSet, finished: Path, tmp_path: Path
+) -> None:
+    fit.train(data, tmp_path / "again", SMALL, threads=1)
+    assert files(tmp_path / "again") == files(finished)
+    fit.train(data, tmp_path / "other", replace(SMALL, seed=1, epochs=1), threads=1)
+    assert files(tmp_path / "other") != files(finished)
+
+
+class Cut(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("where", ["between epochs", "within an epoch"])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    where: str, data: SpectraSet, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        if record["epoch"] == 2:
+            raise Cut
+
+    calls: list[int] = []
+    real = fit.weighted_loss
+
+    def cut_at_step_4(*args: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 4:  # 2 steps an epoch: the second step of epoch 2
+            raise Cut
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        if where == "within an epoch":
+            patch.setattr(fit, "weighted_loss", cut_at_step_4)
+        with pytest.raises(Cut):
+            fit.train(data, tmp_path / "cut", SMALL, threads=1, on_epoch=stop)
+    with pytest.raises(RunError, match="--resume"):
+        model.load_run(tmp_path / "cut")
+    torch.rand(100)  # the caller's RNG must not matter
+    fit.train(data, tmp_path / "cut", SMALL, threads=1, resume=True)
+    assert files(tmp_path / "cut") == files(finished)
+    assert curves(tmp_path / "cut") == curves(finished)
+    # a finished run is left as it is
+    before = (tmp_path / "cut" / "checkpoint.safetensors").stat().st_mtime_ns
+    fit.train(data, tmp_path / "cut", SMALL, threads=1, resume=True)
+    assert (tmp_path / "cut" / "checkpoint.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_resume_check_sees_a_lost_state(
+    data: SpectraSet, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: without the optimizer's moments the resumed run ends elsewhere."""
+
+    def stop(record: dict[str, Any]) -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        fit.train(data, tmp_path / "cut", SMALL, threads=1, on_epoch=stop)
+    monkeypatch.setattr(fit.checkpoint, "_fill", lambda optimizer, slots: None)
+    fit.train(data, tmp_path / "cut", SMALL, threads=1, resume=True)
+    assert files(tmp_path / "cut")["model.safetensors"] != files(finished)["model.safetensors"]
+
+
+def one_step_by_hand(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(gradient of the dense weights by autograd through `weighted_loss`, the same from the formula in
+    NumPy).
+    """
+    torch.manual_seed(0)
+    h = torch.rand(6, 4)
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    dense = torch.nn.Linear(4, 3)
+    fit.weighted_loss(dense(h), y, torch.from_numpy(weights.astype(np.float32))).backward()
+    assert dense.weight.grad is not None
+    logits = h.numpy() @ dense.weight.detach().numpy().T + dense.bias.detach().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    delta = (p - np.eye(3)[y.numpy()]) * weights[:, None] / len(weights)
+    return dense.weight.grad.numpy(), delta.T @ h.numpy()
+
+
+def test_one_step_follows_the_weighted_gradient() -> None:
+    weights = np.array([3.0, 0.5, 0.5, 1.0, 0.9, 0.1])
+    by_torch, by_hand = one_step_by_hand(weights)
+    assert np.allclose(by_torch, by_hand, atol=1e-6)
+    # mean over the spectra, not over the weights: twice the weights, twice the gradient
+    assert np.allclose(one_step_by_hand(2 * weights)[0], 2 * by_torch, atol=1e-6)
+
+
+def test_a_loss_that_ignores_the_weights_turns_the_gradient_check_red(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Negative control."""
+    monkeypatch.setattr(fit, "weighted_loss", lambda z, y, w: torch.nn.functional.cross_entropy(z, y))
+    by_torch, by_hand = one_step_by_hand(np.array([3.0, 0.5, 0.5, 1.0, 0.9, 0.1]))
+    assert not np.allclose(by_torch, by_hand, atol=1e-3)
+
+
+class OneClass(weighting.Strategy):
+    """Nearly all weight on the class "salt"."""
+
+    family = "test-one-class"
+    summary = "a test's"
+    examples = ()
+
+    @classmethod
+    def parse(cls, parts: Any) -> OneClass:
+        return cls()
+
+    @property
+    def name(self) -> str:
+        return self.family
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    def fit(self, train: weighting.TrainPart) -> np.ndarray:
+        raw = np.where(train.label == "salt", 1.0, 1e-6)
+        return raw / raw.mean()
+
+
+def salt_share(run_dir: Path, data: SpectraSet) -> float:
+    """Share of the training spectra that the net of the last (not the best) epoch calls salt."""
+    net, run = model.load_run(run_dir)
+    last = load_file(run_dir / "checkpoint.safetensors")
+    net.load_state_dict({name[4:]: t for name, t in last.items() if name.startswith("net.")})
+    rows = np.isin(data.specimen, run["specimens"]["train"])
+    x = torch.from_numpy(preprocessed(data.select(rows), segments_for(net.spec))[0])
+    return float((fit.predict(net, x).argmax(1) == CLASSES.index("salt")).float().mean())
+
+
+def test_the_loop_uses_the_weights(
+    data: SpectraSet, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net that only one class was weighted for knows only that class; ignoring the weights shows."""
+    monkeypatch.setitem(weighting.FAMILIES, OneClass.family, OneClass)
+    config = replace(SMALL, weighting=OneClass.family, epochs=15, patience=15)
+    run = fit.train(data, tmp_path / "one", config, threads=1)
+    assert salt_share(tmp_path / "one", data) > 0.9
+    assert run["weights"][0]["max"] == pytest.approx(3.0, rel=1e-3)
+    assert files(tmp_path / "one")["model.safetensors"] != files(finished)["model.safetensors"]
+    # negative control: the same run with a loss that ignores the weights is not one-sided
+    monkeypatch.setattr(fit, "weighted_loss", lambda z, y, w: torch.nn.functional.cross_entropy(z, y))
+    fit.train(data, tmp_path / "ignored", config, threads=1)
+    assert salt_share(tmp_path / "ignored", data) < 0.9
+
+
+def test_weights_come_from_the_training_part_only(data: SpectraSet, finished: Path, tmp_path: Path) -> None:
+    """Other spectra in validation and test change neither the weights nor the first epoch's training loss."""
+    run = json.loads((finished / "run.json").read_text())
+    counts = data.counts.copy()
+    outside = ~np.isin(data.specimen, run["specimens"]["train"])
+    counts[outside] = counts[outside][:, ::-1]
+    config = replace(SMALL, weighting="cc-bcd:w3:r1:a=8:b=8", epochs=1)
+    a = fit.train(data, tmp_path / "a", config, threads=1)
+    b = fit.train(replace(data, counts=counts), tmp_path / "b", config, threads=1)
+    assert a["data"]["digest"] != b["data"]["digest"]
+    assert a["weights"] == b["weights"]
+    assert a["best"]["loss"] == b["best"]["loss"]
+    assert a["best"]["validation_loss"] != b["best"]["validation_loss"]
+    assert (
+        abs(np.average([w["mean"] for w in a["weights"]], weights=[w["spectra"] for w in a["weights"]]) - 1)
+        < 1e-9
+    )
+
+
+def test_the_test_part_has_no_influence_on_the_net(data: SpectraSet, finished: Path, tmp_path: Path) -> None:
+    run = json.loads((finished / "run.json").read_text())
+    counts = data.counts.copy()
+    test = np.isin(data.specimen, run["specimens"]["test"])
+    counts[test] = counts[test][:, ::-1]
+    fit.train(replace(data, counts=counts), tmp_path / "b", SMALL, threads=1)
+    assert files(tmp_path / "b")["model.safetensors"] == files(finished)["model.safetensors"]
+
+
+def test_early_stopping_keeps_the_best_epoch(
+    data: SpectraSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.9, 0.5, 0.7, 0.6, 0.8, 0.1])
+    seen: list[torch.Tensor] = []
+
+    def validate(self: Any, number: int) -> dict[str, float]:
+        seen.append(self.net.dense.weight.detach().clone())
+        return {"validation_loss": next(losses), "validation_accuracy": 0.5}
+
+    monkeypatch.setattr(fit._Loop, "_validate", validate)
+    run = fit.train(data, tmp_path / "run", replace(SMALL, epochs=9, patience=3), threads=1)
+    assert run["epochs_run"] == 5
+    assert run["best"]["epoch"] == 2
+    assert torch.equal(model.load_run(tmp_path / "run")[0].dense.weight, seen[1])
+
+
+def test_a_diverged_run_is_marked_and_refused(data: SpectraSet, tmp_path: Path) -> None:
+    config = replace(SMALL, lr=1e30)
+    with pytest.raises(RunError, match="the loss became"):
+        fit.train(data, tmp_path / "run", config, threads=1)
+    with pytest.raises(RunError, match="diverged"):
+        model.load_run(tmp_path / "run")
+    with pytest.raises(RunError, match="would do so again"):
+        fit.train(data, tmp_path / "run", config, threads=1, resume=True)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_folders_and_resumes_that_do_not_fit_are_refused(
+    data: SpectraSet, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="holds a run already"):
+        fit.train(data, finished, SMALL)
+    with pytest.raises(RunError, match=r"config\.batch = 8: the run was started with 16"):
+        fit.train(data, finished, replace(SMALL, batch=8), resume=True)
+    with pytest.raises(RunError, match="other spectra"):
+        fit.train(made_up_peaks(seed=1), finished, SMALL, resume=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        fit.train(data, tmp_path, SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_checkpoint_is_refused(data: SpectraSet, tmp_path: Path) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        fit.train(data, tmp_path / "run", SMALL, threads=1, on_epoch=stop)
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors: cannot be resumed from"):
+        fit.train(data, tmp_path / "run", SMALL, threads=1, resume=True)
+
+
+def test_bad_input_leaves_no_folder(data: SpectraSet, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="test = 99"):
+        fit.train(data, tmp_path / "run", replace(SMALL, test_specimens=99))
+    with pytest.raises(DatasetError, match="no label"):
+        fit.train(replace(data, label=np.full(len(data), "")), tmp_path / "run", SMALL)
+    for changes, message in [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"lr": float("nan")}, "lr"),
+        ({"net": "xl"}, "net = 'xl'"),
+        ({"weighting": "best"}, "weighting = 'best'"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            replace(SMALL, **changes)
+    with pytest.raises(ConfigError, match="threads"):
+        fit.train(data, tmp_path / "run", SMALL, threads=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_by_distance_keeps_unknown_ones_apart() -> None:
+    rows = weights_by_distance(np.array([1.0, 3.0, 0.5, 1.5]), np.array([2.0, 2.0, np.nan, 1.0], np.float32))
+    assert [(r["distance_m"], r["spectra"], r["mean"], r["min"], r["max"]) for r in rows] == [
+        (1.0, 1, 1.5, 1.5, 1.5),
+        (2.0, 2, 2.0, 1.0, 3.0),
+        (None, 1, 0.5, 0.5, 0.5),
+    ]
+
+
+def augmenter(**changes: Any) -> tuple[Augmenter, np.ndarray]:
+    mask = np.ones(5400, dtype=bool)
+    mask[100:120] = False
+    settings = {"shift_nm": 0.0, "noise": 0.0, "gap_probability": 0.0} | changes
+    return Augmenter(Augmentation(**settings), DEFAULT_SEGMENTS, mask), mask
+
+
+def test_drift_moves_every_segment_by_its_own_fraction_of_a_pixel() -> None:
+    steps, _ = augmenter(shift_nm=0.3)
+    ramp = torch.arange(5400, dtype=torch.float32).repeat(32, 1)  # linear: interpolation is exact
+    moved = steps(ramp, torch.Generator().manual_seed(0)) - ramp
+    middle = moved.reshape(32, 3, 1800)[:, :, 10:-10]
+    shift = middle.mean(dim=2)
+    assert torch.allclose(middle, shift[:, :, None].expand_as(middle), atol=2e-3)
+    limits = 0.3 / torch.tensor([100, 200, 310]) * 1800
+    assert (shift.abs() <= limits + 1e-3).all()
+    assert (shift.abs().max(0).values > 0.8 * limits).all()
+    assert shift.std() > 0
+
+
+def test_gaps_are_masked_and_the_rest_normalised_again() -> None:
+    steps, mask = augmenter(gap_probability=1.0, gaps=((464.0, 535.0),))
+    x = torch.rand(4, 5400) * torch.from_numpy(mask)
+    out = steps(x, torch.Generator().manual_seed(0))
+    nm = np.concatenate(
+        [s.start_nm + (np.arange(1800) + 0.5) * (s.stop_nm - s.start_nm) / 1800 for s in DEFAULT_SEGMENTS]
+    )
+    gap = torch.from_numpy((nm >= 464) & (nm < 535))
+    assert int(gap.sum()) == 639
+    assert not out[:, gap].any()
+    assert torch.equal(out[:, :1800], x[:, :1800])
+    assert torch.equal(out[:, 3600:], x[:, 3600:])
+    kept = ~gap[1800:3600]
+    before, after = x[:, 1800:3600].square().mean(1), out[:, 1800:3600][:, kept].square().mean(1)
+    assert torch.allclose(before, after, rtol=1e-4)
+
+
+def test_noise_has_its_level_and_leaves_masked_points_alone() -> None:
+    steps, mask = augmenter(noise=0.05)
+    x = torch.full((64, 5400), 3.0) * torch.from_numpy(mask)
+    out = steps(x, torch.Generator().manual_seed(0))
+    assert not out[:, ~mask].any()
+    level = (out - x)[:, mask].std(dim=1)
+    assert level.max() < 0.052
+    assert 0.02 < level.mean() < 0.03  # uniform in 0 ... 0.05
+    dark = steps(torch.zeros(8, 5400), torch.Generator().manual_seed(0))
+    assert (dark >= 0).all()
+
+
+def test_no_variation_is_the_identity_and_bad_ones_are_refused() -> None:
+    steps, mask = augmenter()
+    x = torch.rand(4, 5400) * torch.from_numpy(mask)
+    assert torch.equal(steps(x, torch.Generator().manual_seed(0)), x)
+    with pytest.raises(ConfigError, match=r"augmentation\.noise = -1"):
+        Augmentation(noise=-1)
+    with pytest.raises(ConfigError, match="from < to"):
+        Augmentation(gaps=((2.0, 1.0),))

@@ -1,0 +1,350 @@
+"""The one training loop.
+
+The spectra are preprocessed once (`libsedge.preprocess`, the code of the board), varied anew in every epoch
+(`augment.py`), and the loss of a batch is `mean(w_i * CE_i)` with the weights of a strategy (`weighting/`).
+The epoch with the lowest validation loss wins; validation specimens are in neither the training nor the
+test part.
+
+For one seed, one number of threads and one machine, the run is deterministic, also across an interruption:
+every epoch ends with a checkpoint of everything that the next one depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from libsedge import __version__
+from libsedge.errors import ConfigError, RunError
+from libsedge.preprocess import PreprocessConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import nn
+
+from . import checkpoint, splits, weighting
+from .augment import Augmentation, Augmenter
+from .checkpoint import dump_json, write_atomic
+from .model import RUN_FORMAT, RUN_VERSION, SpectrumNet, build, net_spec, read_run, save_weights
+from .prepare import data_digest, preprocessed, segments_for, weights_by_distance
+from .spectra import SpectraSet
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run depends on besides the data. Adam with cosine decay of `lr` to 0 over all steps; L2
+    `weight_decay`.
+    """
+
+    net: str = "m"
+    weighting: str = "equal"
+    epochs: int = 40
+    patience: int = 8
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+    test_specimens: int = 9
+    validation_specimens: int | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"must be at least {low}", field=name, value=getattr(self, name))
+        if not 0 < self.lr < math.inf:
+            raise ConfigError("must be positive", field="lr", value=self.lr)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError("must not be negative", field="weight_decay", value=self.weight_decay)
+        net_spec(self.net)
+        weighting.strategy(self.weighting)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able dict, tuples as lists; the weighting by its canonical name."""
+        named = replace(self, weighting=weighting.strategy(self.weighting).name)
+        return dict(json.loads(json.dumps(asdict(named))))
+
+
+def weighted_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """mean(w_i * CE_i) over the batch: divided by the number of spectra, not by the sum of the weights."""
+    return (weight * nn.functional.cross_entropy(logits, target, reduction="none")).mean()
+
+
+def train(
+    data: SpectraSet,
+    run_dir: str | PathLike[str],
+    config: TrainConfig | None = None,
+    *,
+    resume: bool = False,
+    threads: int | None = None,
+    data_file: str | None = None,
+    console: Console | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Train a net on `data`, fill the run folder (docs/architecture.md, "Run folder") and return run.json's
+    contents.
+
+    Parameters
+    ----------
+    data : labelled spectra with specimens.
+    run_dir : made where missing; refused (RunError) where it holds a run, unless `resume`.
+    resume : continue after the last whole epoch; a finished run is returned as it is. RunError where data or
+        configuration differ, naming what.
+    threads : of torch; None = torch's own choice. Results are bit-identical for the same number only.
+    data_file : how to find the data again, relative to `run_dir`; written into run.json.
+    console : shows progress; None = silent. on_epoch : called with each epoch's record after its checkpoint.
+
+    Raises DatasetError (splits, weights), ConfigError, RunError (a loss that is not finite marks the run
+    "diverged").
+    """
+    config = config or TrainConfig()
+    folder = Path(run_dir)
+    run = _describe(data, config, data_file)
+    before = _existing(folder, run, resume)
+    if before is not None and before["status"] == "complete":
+        return before
+    with _torch_settings(config.seed, threads):
+        return _Loop(data, folder, config, run, console, on_epoch).run_all(resume)
+
+
+def _describe(data: SpectraSet, config: TrainConfig, data_file: str | None) -> dict[str, Any]:
+    spec = net_spec(config.net)
+    steps = segments_for(spec)
+    classes = list(splits.specimens_by_class(data.label.tolist(), data.specimen.tolist()))
+    return {
+        "format": RUN_FORMAT,
+        "version": RUN_VERSION,
+        "status": "running",
+        "simulated": bool(data.simulated),
+        "config": config.to_json(),
+        "net": spec.to_json(),
+        "channels": steps.points,
+        "classes": classes,
+        "preprocess": steps.to_json(),
+        "data": {
+            "digest": data_digest(data),
+            "file": data_file,
+            "spectra": len(data),
+            "quantity": data.quantity,
+            "instrument": data.instrument,
+            "source": data.source,
+        },
+        "threads": None,
+        "versions": {
+            "libsedge": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _existing(folder: Path, run: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """What an earlier call left in `folder`, None if nothing; RunError where it must not be continued."""
+    path = folder / "run.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError("the folder is not empty and holds no run; name a new one", file=folder)
+        return None
+    before = read_run(folder)
+    if not resume:
+        raise RunError("holds a run already; continue it with --resume or name a new folder", file=folder)
+    if before["status"] == "diverged":
+        raise RunError("the run diverged and would do so again; start a new one", file=path)
+    for name in ("config", "net", "preprocess", "classes"):
+        if before.get(name) != run[name]:
+            mine, theirs = run[name], before.get(name)
+            if isinstance(mine, dict) and isinstance(theirs, dict):
+                key = next(k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k))
+                name, mine, theirs = f"{name}.{key}", mine.get(key), theirs.get(key)
+            raise RunError(f"the run was started with {theirs!r}", file=path, field=name, value=mine)
+    if before["data"]["digest"] != run["data"]["digest"]:
+        raise RunError("the run was started with other spectra", file=path, field="data.digest")
+    return before
+
+
+@contextmanager
+def _torch_settings(seed: int, threads: int | None) -> Iterator[None]:
+    """Seeded, deterministic, `threads` threads; everything as before afterwards."""
+    if threads is not None and threads < 1:
+        raise ConfigError("must be at least 1", field="threads", value=threads)
+    old_threads, old_mode = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(old_mode)
+            torch.set_num_threads(old_threads)
+
+
+class _Loop:
+    """State of one run; `run_all` goes through the epochs."""
+
+    def __init__(
+        self,
+        data: SpectraSet,
+        folder: Path,
+        config: TrainConfig,
+        run: dict[str, Any],
+        console: Console | None,
+        on_epoch: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        self.folder, self.config, self.run, self.on_epoch = folder, config, run, on_epoch
+        self.console = console
+        labels, specimens = data.label.tolist(), data.specimen.tolist()
+        split = splits.split_by_specimen(
+            labels, specimens, config.seed, config.test_specimens, config.validation_specimens
+        )
+        run["specimens"] = {part: sorted({specimens[i] for i in rows}) for part, rows in split.items()}
+        run["spectra"] = {part: len(rows) for part, rows in split.items()}
+        steps = PreprocessConfig.from_json(run["preprocess"])
+        # Only these two parts are ever preprocessed here: the test part cannot leak into the run.
+        rows, held = split["train"], split["validation"]
+        values, grid_mask = preprocessed(data.select(rows), steps)
+        number = {name: i for i, name in enumerate(run["classes"])}
+        target = np.array([number[label] for label in labels], dtype=np.int64)
+        part = weighting.TrainPart(values, data.label[rows], data.specimen[rows], data.distance_m[rows])
+        weights = weighting.strategy(config.weighting).fit(part)
+        run["weights"] = weights_by_distance(weights, part.distance_m)
+        self.x, self.y = torch.from_numpy(values), torch.from_numpy(target[rows])
+        self.w = torch.from_numpy(weights.astype(np.float32))
+        self.held_x = torch.from_numpy(preprocessed(data.select(held), steps)[0])
+        self.held_y = torch.from_numpy(target[held])
+        self.augment = Augmenter(config.augmentation, steps.segments, grid_mask)
+        self.rng = torch.Generator().manual_seed(config.seed)
+        self.net: SpectrumNet = build(net_spec(config.net), steps.points, len(run["classes"]))
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.steps_per_epoch = math.ceil(len(self.x) / config.batch)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def run_all(self, resume: bool) -> dict[str, Any]:
+        from torch.utils.tensorboard import SummaryWriter
+
+        if resume and (self.folder / checkpoint.TENSORS).exists():
+            self.best, state = checkpoint.load(self.folder, self.net, self.optimizer, self.rng)
+            self.history = state["history"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.run["threads"] = torch.get_num_threads()
+        write_atomic(self.folder / "run.json", dump_json(self.run))
+        self._write_history()
+        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=len(self.history) + 1)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(
+            *columns, console=self.console, disable=self.console is None, transient=True
+        ) as progress:
+            try:
+                while len(self.history) < self.config.epochs and not self._stalled():
+                    record = self._epoch(progress)
+                    for name in ("loss", "validation_loss", "validation_accuracy", "lr"):
+                        board.add_scalar(name, record[name], record["epoch"])
+                    if self.on_epoch is not None:
+                        self.on_epoch(record)
+            finally:
+                board.close()
+        return self._finish()
+
+    def _epoch(self, progress: Progress) -> dict[str, Any]:
+        number, total = len(self.history) + 1, self.config.epochs
+        task = progress.add_task(f"epoch {number}/{total}", total=self.steps_per_epoch)
+        begin = time.perf_counter()
+        self.net.train()
+        order = torch.randperm(len(self.x), generator=self.rng)
+        summed = 0.0
+        for step, rows in enumerate(order.split(self.config.batch)):
+            done = (number - 1) * self.steps_per_epoch + step
+            lr = self.config.lr * 0.5 * (1 + math.cos(math.pi * done / (self.steps_per_epoch * total)))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            logits = self.net(self.augment(self.x[rows], self.rng))
+            loss = weighted_loss(logits, self.y[rows], self.w[rows])
+            if not bool(torch.isfinite(loss)):
+                self._diverged(number, float(loss.detach()))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            summed += float(loss.detach()) * len(rows)
+            progress.advance(task)
+        record: dict[str, Any] = {"epoch": number, "loss": summed / len(self.x), "lr": lr}
+        record |= self._validate(number)
+        record["seconds"] = round(time.perf_counter() - begin, 3)
+        self.history.append(record)
+        if self._best_record() is record:
+            self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+        state = {"epoch": number, "config": self.run["config"], "history": self.history}
+        checkpoint.save(self.folder, self.net, self.best, self.optimizer, self.rng, state)
+        self._write_history()
+        progress.remove_task(task)
+        if self.console is not None:
+            self.console.print(
+                f"epoch {number}/{total}: loss {record['loss']:.4f}, "
+                f"validation loss {record['validation_loss']:.4f}, "
+                f"balanced accuracy {record['validation_accuracy']:.3f}, {record['seconds']:.1f} s"
+            )
+        return record
+
+    def _validate(self, number: int) -> dict[str, float]:
+        """Unweighted mean cross-entropy and balanced accuracy (mean recall of the classes) of the
+        validation part.
+        """
+        logits = predict(self.net, self.held_x)
+        loss = float(nn.functional.cross_entropy(logits.double(), self.held_y))
+        if not math.isfinite(loss):
+            self._diverged(number, loss)
+        hit = (logits.argmax(1) == self.held_y).double()
+        recalls = [float(hit[self.held_y == c].mean()) for c in range(len(self.run["classes"]))]
+        return {"validation_loss": loss, "validation_accuracy": sum(recalls) / len(recalls)}
+
+    def _best_record(self) -> dict[str, Any]:
+        return min(self.history, key=lambda r: (r["validation_loss"], r["epoch"]))
+
+    def _stalled(self) -> bool:
+        return bool(self.history) and len(self.history) - self._best_record()["epoch"] >= self.config.patience
+
+    def _diverged(self, epoch: int, loss: float) -> None:
+        self.run |= {"status": "diverged", "diverged_in_epoch": epoch}
+        write_atomic(self.folder / "run.json", dump_json(self.run))
+        raise RunError(
+            f"the loss became {loss} in epoch {epoch}; try a smaller --lr", file=self.folder, field="loss"
+        )
+
+    def _write_history(self) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        write_atomic(self.folder / "history.jsonl", lines.encode())
+
+    def _finish(self) -> dict[str, Any]:
+        self.net.load_state_dict(self.best)
+        save_weights(self.net, self.folder / "model.safetensors")
+        best = {k: v for k, v in self._best_record().items() if k != "seconds"}
+        self.run |= {"status": "complete", "epochs_run": len(self.history), "best": best}
+        write_atomic(self.folder / "run.json", dump_json(self.run))
+        return self.run
+
+
+def predict(net: SpectrumNet, x: torch.Tensor) -> torch.Tensor:
+    """Logits float32 [n, classes] in eval mode for preprocessed spectra float32 [n, points]; the mode is
+    put back.
+    """
+    was = net.training
+    net.eval()
+    with torch.no_grad():
+        logits = torch.cat([net(x[start : start + _BLOCK]) for start in range(0, len(x), _BLOCK)])
+    net.train(was)
+    return logits
