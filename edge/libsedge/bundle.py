@@ -107,17 +107,21 @@ class Bundle:
     def open(
         cls,
         path: str | os.PathLike[str],
-        trusted: Iterable[TrustedKey] | None = None,
+        trusted: Iterable[TrustedKey] | str | os.PathLike[str] | None = None,
         verify: bool = True,
     ) -> Bundle:
-        """Read and verify `path`; `trusted` defaults to the keys pinned in LIBSEDGE_HOME/trusted.keys.
+        """Read and verify `path` against pinned keys.
 
+        trusted : keys, or a file in the form of trusted.keys; None = LIBSEDGE_HOME/trusted.keys.
         Raises BundleError (malformed), SignatureError (a signature or digest does not hold) or ConfigError
         (no pinned keys). verify=False skips signature and digests: for `inspect` only, such a bundle runs
         nothing.
         """
         data = read_once(path)
-        pinned = () if not verify else keys.read_trusted() if trusted is None else tuple(trusted)
+        pinned: tuple[TrustedKey, ...] = ()
+        if verify:
+            from_file = trusted is None or isinstance(trusted, (str, os.PathLike))
+            pinned = keys.read_trusted(trusted) if from_file else tuple(trusted)  # type: ignore[arg-type]
         try:
             members = archive.unpack(data)
             check_names(members)

@@ -136,6 +136,13 @@ def test_a_good_bundle_opens(good: Path) -> None:
         opened.kernel("mips-linux")
 
 
+def test_pinned_keys_can_be_a_file(good: Path, home: Path, tmp_path: Path) -> None:
+    assert Bundle.open(good, trusted=home / "trusted.keys").signer == TRUSTED[0]
+    (tmp_path / "others.keys").write_text(pin(STRANGER, "other").line())
+    with pytest.raises(SignatureError, match="not pinned"):
+        Bundle.open(good, trusted=tmp_path / "others.keys")
+
+
 def test_same_input_same_bytes(tmp_path: Path) -> None:
     first, second = make(tmp_path / "a.sedge"), make(tmp_path / "b.sedge")
     assert first.digest == second.digest
