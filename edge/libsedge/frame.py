@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,8 @@ _HEADER = struct.Struct("<4sHHIIQQIIIB7s")  # without the CRC that follows
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
 
-_WIRE_DTYPES = {1: np.dtype("<u2"), 2: np.dtype("<f4")}
-_DTYPE_CODES = {np.dtype(np.uint16): 1, np.dtype(np.float32): 2}
+_WIRE_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<u2"), 2: np.dtype("<f4")}
+_DTYPE_CODES: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 1, np.dtype(np.float32): 2}
 _FIELD_BITS = {
     "flags": 16,
     "stream_id": 32,
@@ -89,7 +90,7 @@ def encode(frame: Frame) -> bytes:
     values = frame.values
     if values.ndim != 1 or not 1 <= values.size <= MAX_CHANNELS:
         raise FrameError("one dimension of 1 to 65536 channels", field="values.shape", value=values.shape)
-    code = _DTYPE_CODES.get(values.dtype)
+    code = _DTYPE_CODES.get(values.dtype.newbyteorder("="))
     if code is None:
         raise FrameError("uint16 or float32", field="values.dtype", value=str(values.dtype))
     header = _HEADER.pack(
