@@ -2,9 +2,9 @@
 
 Tensors are int8 with one scale and one zero point: `real = scale * (q - zero_point)`. A tensor is
 `(channels, length)`; a vector is `(n, 1)`. Weights are int8 in [-127, 127], symmetric, one scale per output
-channel. A ReLU is a flag: outputs below the zero point become the zero point; with zero point -128 the clip to int8
-already is that ReLU, so there the flag is always set. The meaning of every op is in docs/quant_spec.md;
-`reference.py` runs it.
+channel. A ReLU is a flag: outputs below the zero point become the zero point; with zero point -128 the clip
+to int8 already is that ReLU, so there the flag is always set. The meaning of every op is in
+docs/quant_spec.md; `reference.py` runs it.
 """
 
 from __future__ import annotations
@@ -259,9 +259,15 @@ class Graph:
         if len(set(names)) != len(names):
             raise ModelError("op names must differ", field="graph", value=self.name)
         tensors = [self.input]
+        flat = False
         for op in self.ops:
             if not isinstance(op, self.OPS):
                 raise ModelError("unknown op", field="graph", value=type(op).__name__)
+            if flat != isinstance(op, Dense):
+                raise _refuse(
+                    op.name, type(op).__name__, "Dense, and only Dense, stands behind a Flatten or Dense"
+                )
+            flat = flat or isinstance(op, Flatten)
             tensors.append(op.output(tensors[-1]))
         if tensors[-1].length != 1:
             raise ModelError("the output must have length 1", field="graph", value=tensors[-1].shape)

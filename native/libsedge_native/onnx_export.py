@@ -1,8 +1,8 @@
 """IR to ONNX in QDQ form (QuantizeLinear/DequantizeLinear around float ops), int8 in and int8 out.
 
-The form is the one that ONNX Runtime turns into QLinearConv, QGemm and quantised pools, nothing left in float:
-activations int8, biases int32 behind a DequantizeLinear of scale `s_x * s_w`, and no Relu node where the output's
-zero point is -128, because the clip to int8 is that ReLU.
+The form is the one that ONNX Runtime turns into QLinearConv, QGemm and quantised pools, nothing left in
+float: activations int8, biases int32 behind a DequantizeLinear of scale `s_x * s_w`, and no Relu node where
+the output's zero point is -128, because the clip to int8 is that ReLU.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Writer:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+    def node(self, kind: str, inputs: list[str], output: str, name: str = "", **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name or output, **attributes))
         return output
 
     def quant(self, name: str, quant: Quant) -> list[str]:
@@ -67,8 +67,8 @@ def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
 
     Input `input` int8 [1, channels, length], output `logits` int8 [1, classes].
 
-    unsigned : write the same network with uint8 activations (every value plus 128), the form in which ONNX Runtime
-        is fastest on x86; for comparing speed only, `from_onnx` refuses it.
+    unsigned : write the same network with uint8 activations (every value plus 128), the form in which ONNX
+        Runtime is fastest on x86; for comparing with it only, `from_onnx` refuses it.
     """
     w = _Writer(unsigned)
     kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
@@ -82,6 +82,7 @@ def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
                 "Conv",
                 [x, *w.parameters(op, tensor.quant.scale)],
                 y,
+                op.name,
                 kernel_shape=[op.weight.shape[2]],
                 strides=[op.stride],
                 dilations=[op.dilation],
@@ -89,15 +90,13 @@ def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
                 group=op.groups,
             )
         elif isinstance(op, MaxPool1d):
-            y = w.node("MaxPool", [x], y, kernel_shape=[op.kernel], strides=[op.stride])
+            y = w.node("MaxPool", [x], y, op.name, kernel_shape=[op.kernel], strides=[op.stride])
         elif isinstance(op, GlobalAveragePool):
-            y = w.node("GlobalAveragePool", [x], y)
+            y = w.node("GlobalAveragePool", [x], y, op.name)
         elif isinstance(op, Flatten):
-            y, flat = w.node("Flatten", [x], y, axis=1), True
+            y, flat = w.node("Flatten", [x], y, op.name, axis=1), True
         elif isinstance(op, Dense):
-            if not flat:
-                x, flat = w.node("Flatten", [x], f"{op.name}_flat", axis=1), True
-            y = w.node("Gemm", [x, *w.parameters(op, tensor.quant.scale)], y, transB=1)
+            y = w.node("Gemm", [x, *w.parameters(op, tensor.quant.scale)], y, op.name, transB=1)
         if isinstance(op, (Conv1d, Dense)) and op.relu and op.quant.zero_point != -128:
             y = w.node("Relu", [y], f"{op.name}_relu")
         x = w.quantise(y, OUTPUT if op.name == last else f"{op.name}_q", out.quant)

@@ -16,7 +16,7 @@ Int8 = NDArray[np.int8]
 
 
 def requantise(acc: NDArray[Any], multiplier: NDArray[np.float32], zero_point: int, low: int = -128) -> Int8:
-    """`clamp(rint_half_even(float32(acc) * multiplier) + zero_point, low, 127)` in float32 (spec section 3)."""
+    """`clamp(rint_half_even(float32(acc) * multiplier) + zero_point, low, 127)` in float32 (spec 3)."""
     scaled = acc.astype(np.int32).astype(np.float32) * multiplier
     assert scaled.dtype == np.float32
     rounded = np.rint(np.clip(scaled, np.float32(-1024), np.float32(1024))).astype(np.int32)

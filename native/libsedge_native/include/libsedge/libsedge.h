@@ -22,6 +22,12 @@ extern "C" {
 
 #define SEDGE_ABI_VERSION 1u
 
+#if defined(__GNUC__)
+#define SEDGE_API __attribute__((visibility("default"))) /* compiled models hide everything else */
+#else
+#define SEDGE_API
+#endif
+
 typedef enum sedge_status {
     SEDGE_OK = 0,
     SEDGE_E_NULL = 1,             /* a required pointer is NULL */
@@ -73,15 +79,16 @@ typedef struct sedge_model {
 } sedge_model;
 
 /* isa NULL takes the first runnable kernel of the table; a name is a demand. */
-sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* isa, void* arena, size_t bytes);
-sedge_status sedge_run(sedge_model* model, const int8_t* input, int8_t* logits);
-sedge_status sedge_self_test(sedge_model* model);
-sedge_status sedge_scrub(sedge_model* model);
-sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user);
-const char* sedge_status_text(sedge_status status);
+SEDGE_API sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* isa, void* arena,
+                                  size_t bytes);
+SEDGE_API sedge_status sedge_run(sedge_model* model, const int8_t* input, int8_t* logits);
+SEDGE_API sedge_status sedge_self_test(sedge_model* model);
+SEDGE_API sedge_status sedge_scrub(sedge_model* model);
+SEDGE_API sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user);
+SEDGE_API const char* sedge_status_text(sedge_status status);
 
 /* A model compiled as a shared object exports this, and the functions above. */
-const sedge_net* sedge_net_entry(void);
+SEDGE_API const sedge_net* sedge_net_entry(void);
 
 #ifdef __cplusplus
 }

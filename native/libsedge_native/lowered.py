@@ -1,0 +1,125 @@
+"""What the passes decide and the emitter prints: stages, buffers, constants, steps, kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from libsedge_native.ir import Conv1d, Graph, MaxPool1d, Op, Tensor
+
+#: ends of a kernel's chain of buffers
+INPUT = -1
+LOGITS = -2
+
+#: bytes; every buffer and the arena start at a multiple (one cache line, one 512-bit register)
+ALIGN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One fused group: a convolution with its pool, a pool, or a global average."""
+
+    ops: tuple[Op, ...]
+    x: Tensor
+    y: Tensor
+
+    @property
+    def name(self) -> str:
+        """The group is named, and traced, after its last op."""
+        return self.ops[-1].name
+
+    @property
+    def conv(self) -> Conv1d | None:
+        return self.ops[0] if isinstance(self.ops[0], Conv1d) else None
+
+    @property
+    def pool(self) -> int:
+        """Width of the max pool fused behind the convolution, 1 for none."""
+        last = self.ops[-1]
+        return last.kernel if self.conv is not None and isinstance(last, MaxPool1d) else 1
+
+
+@dataclass(frozen=True)
+class Buffer:
+    bytes: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A named array of a kernel: int8_t, int16_t, int32_t or float."""
+
+    name: str
+    ctype: str
+    values: NDArray[Any]
+
+    @property
+    def count(self) -> int:
+        """Members once the array fills whole lines of ALIGN bytes, so that the struct has no hidden
+        padding.
+        """
+        item = {"int8_t": 1, "int16_t": 2, "int32_t": 4, "float": 4}[self.ctype]
+        return int(-(-self.values.size * item // ALIGN) * ALIGN // item)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a kernel template: `sedge::<isa>::<kind><shape>(source, target, constants...)`."""
+
+    kind: str
+    name: str
+    comment: tuple[str, ...]
+    shape: tuple[tuple[str, int], ...]
+    constants: tuple[Constant, ...]
+    source: int
+    target: int
+    source_type: str
+    target_type: str
+    #: (channels, length) of an int8 [channels][length] target that sedge_trace may show, or None
+    shown: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One way to run the net: steps over buffers of one arena."""
+
+    isa: str
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A graph on its way from ops to kernels; every pass returns a new one."""
+
+    graph: Graph
+    #: vector instruction sets to build besides "scalar"
+    isas: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+
+    def with_kernel(self, kernel: Kernel) -> Program:
+        return replace(self, kernels=(*self.kernels, kernel))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Everything that the generated source says: the lowered program and its evidence."""
+
+    program: Program
+    version: str
+    #: sha256 of the model.onnx, hex
+    digest: str
+    #: int8 [n, input_len] and int8 [n, classes]
+    golden_inputs: NDArray[Any]
+    golden_outputs: NDArray[Any]
+    #: per kernel: CRC-32C of its constants as a (little-endian, big-endian) machine holds them
+    crcs: tuple[tuple[int, int], ...]
+
+    @property
+    def arena_bytes(self) -> int:
+        """At least one aligned line, so that an arena always exists."""
+        return max(ALIGN, *(k.arena_bytes for k in self.program.kernels))

@@ -1,0 +1,34 @@
+"""From graph to kernels: one pure `Program -> Program` function a file, in one order.
+
+A pass's docstring says when it is legal. Everything the generated source contains is decided here; the
+emitter prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libsedge_native.ir import Graph
+from libsedge_native.lowered import Program
+from libsedge_native.passes.dense_as_conv import dense_as_conv
+from libsedge_native.passes.fuse_pool import fuse_pool
+from libsedge_native.passes.lower_scalar import lower_scalar
+from libsedge_native.passes.plan_memory import plan_memory
+
+#: instruction sets besides "scalar", fastest first
+VECTOR_ISAS: tuple[str, ...] = ()
+
+PIPELINE: tuple[Callable[[Program], Program], ...] = (
+    dense_as_conv,
+    fuse_pool,
+    lower_scalar,
+    plan_memory,
+)
+
+
+def lower(graph: Graph, isas: tuple[str, ...] | None = None) -> Program:
+    """Run every pass of PIPELINE in order; `isas` limits the kernels besides "scalar" (None: all)."""
+    program = Program(graph, VECTOR_ISAS if isas is None else isas)
+    for apply in PIPELINE:
+        program = apply(program)
+    return program

@@ -1,0 +1,34 @@
+"""The words of the comments in the generated source; no decision is made here."""
+
+from __future__ import annotations
+
+from libsedge_native.ir import Conv1d, MaxPool1d, Op, Tensor
+from libsedge_native.lowered import Stage
+
+
+def _tensor(t: Tensor) -> str:
+    return f"int8 [{t.channels}][{t.length}], scale {t.quant.scale:.9g}, zero point {t.quant.zero_point}"
+
+
+def _op(op: Op) -> str:
+    if isinstance(op, Conv1d):
+        out, per_group, taps = op.weight.shape
+        words = [f"Conv1d {per_group * op.groups} -> {out} channels", f"{taps} taps", f"stride {op.stride}"]
+        if op.dilation > 1:
+            words.append(f"dilation {op.dilation}")
+        if any(op.pads):
+            words.append(f"padding {op.pads[0]}, {op.pads[1]}")
+        if op.groups > 1:
+            words.append(f"{op.groups} groups")
+        if op.relu:
+            words.append("ReLU")
+        return ", ".join(words)
+    if isinstance(op, MaxPool1d):
+        return f"MaxPool1d {op.kernel}, stride {op.stride}"
+    return type(op).__name__
+
+
+def describe(stage: Stage) -> tuple[str, ...]:
+    """What a stage does, its input and its output, one line each."""
+    ops = "; ".join(f"{op.name}: {_op(op)}" for op in stage.ops)
+    return (ops, f"in   {_tensor(stage.x)}", f"out  {_tensor(stage.y)}")
