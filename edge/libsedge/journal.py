@@ -195,10 +195,16 @@ class Journal:
                 value=stream,
             )
 
+    def _adopt(self, stream: int) -> int:
+        """Note the stream in `meta` where none is yet; whose journal it is then."""
+        self._db.execute("INSERT INTO meta VALUES ('stream', ?) ON CONFLICT DO NOTHING", (str(stream),))
+        return int(self._meta("stream") or stream)
+
     # --- writing
     def write(self, records: Sequence[Record]) -> Written:
         """Commit a batch, all or nothing; never raises for the disk: a refused batch is `failed`.
 
+        A journal that is not yet bound takes the stream of the first record, in the same transaction.
         After an input/output error the connection is closed and reopened before the next batch: what a failed
         sync left behind is read again from the disk, not believed.
         """
@@ -208,13 +214,22 @@ class Journal:
                 self._connect()
             db = self._db
             db.execute("BEGIN IMMEDIATE")
+            stream = self.stream
             for record in records:
+                if stream is None:
+                    stream = self._adopt(record.key.stream)
+                if record.key.stream != stream:
+                    raise ValueError(f"stream {record.key.stream} in the journal of stream {stream}")
                 new = db.execute(_INSERT, _row(record)).rowcount == 1
                 (written.stored if new else written.duplicate).append(record.key)
             db.execute("COMMIT")
         except (sqlite3.Error, JournalError) as error:
             self.close()
             return Written(failed=[record.key for record in records], error=str(error))
+        except BaseException:
+            self.close()
+            raise
+        self.stream = stream
         return written
 
     def contains(self, key: Key) -> bool:

@@ -121,7 +121,7 @@ class EpochCount:
             return durable is not None and durable()
         if x in self.seen:
             if not self.forfeited.knows(x):
-                return durable is None or durable()
+                return durable is not None and durable()
             if x in self.forfeited:
                 self.forfeited.discard(x)
                 return False
@@ -177,9 +177,10 @@ class Ledger:
 
     # --- arrivals
     def receive(self, key: Key, durable: Callable[[Key], bool] | None = None) -> bool:
-        """A frame of this run's stream arrived; True when it is a duplicate.
+        """A frame of this run's stream arrived; True when memory knows it for a duplicate.
 
-        `durable(key)` asks the journal; it is called when memory alone cannot tell.
+        `durable(key)` asks the journal where memory alone cannot tell. Without it such a frame counts as new,
+        and the journal's key decides when its row is written.
         """
         with self.lock:
             self.received += 1
@@ -205,6 +206,9 @@ class Ledger:
     def end_journaled(self, key: Key) -> None:
         with self.lock:
             self.journaled += 1
+            epoch = self.epochs.get((key.stream, key.epoch))
+            if epoch is not None:
+                epoch.forfeited.discard(key.sequence)
 
     def end_unjournaled(self, key: Key) -> None:
         with self.lock:

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from libsedge.errors import JournalError
 from libsedge.journal import Journal, Record
 from libsedge.ledger import Key

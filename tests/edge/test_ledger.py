@@ -1,11 +1,10 @@
-"""The ledger against a brute-force model that remembers every sequence number, and against broken programs."""
+"""The ledger against a brute-force model that remembers every number, and against broken programs."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from libsedge.ledger import IntervalSet, Key, Ledger, LedgerError
 
 ENDS = ("journaled", "unjournaled", "rejected", "shed")

@@ -1,0 +1,188 @@
+"""One spectrum in, one decision out: quality checks, preprocessing, the compiled model, calibrated
+probabilities.
+
+    logits  l_i = (q_i - zero_point) * scale          (int8 logits q_i; calibration.json) p_i = exp((l_i - max
+    l) / T) / sum_j exp((l_j - max l) / T)      (temperature scaling, Guo et al., ICML 2017)
+
+An int8 logit is at most 255 steps below the largest, so the exponentials come from a table of 256 values. The
+table is computed in decimal arithmetic and rounded once, and sums run in the order of the classes: the
+probabilities are the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from libsedge.errors import AxisError, SpectrumError
+from libsedge.preprocess import Preprocessor, Report
+
+if TYPE_CHECKING:
+    from libsedge.bundle import Bundle
+
+#: why a decision is not accepted, in the order in which the checks run
+REASONS = ("wrong_length", "non_finite", "all_masked", "saturated", "too_dim", "low_confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided about one spectrum.
+
+    Attributes
+    ----------
+    label, index : the class with the largest logit (the first of equals); None where the model did not run.
+    confidence : its probability; None where the model did not run.
+    probabilities : one a class, in the order of the bundle's labels, sum 1; None where the model did not run.
+    accepted : True when the label may be used.
+    reason : one of `REASONS` where not accepted, else None.
+    """
+
+    label: str | None
+    index: int | None
+    confidence: float | None
+    probabilities: tuple[float, ...] | None
+    accepted: bool
+    reason: str | None
+    distance_m: float = math.nan
+
+
+def exp_table(scale: float, temperature: float) -> np.ndarray:
+    """exp(-d * scale / temperature) for d = 0 ... 255; float64 [256], correctly rounded on every machine."""
+    with decimal.localcontext(decimal.Context(prec=40, Emin=-99999, Emax=99999)):
+        step = decimal.Decimal(scale) / decimal.Decimal(temperature)
+        return np.array([float((-d * step).exp()) for d in range(256)])
+
+
+def softmax(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Probabilities float64 [n, classes] of int8 logits [n, classes]; sums in the order of the classes."""
+    below = logits.max(axis=1, keepdims=True).astype(np.int16) - logits
+    weights = table[below]
+    total = weights[:, 0].copy()
+    for column in range(1, weights.shape[1]):
+        total += weights[:, column]
+    return np.asarray(weights / total[:, None])
+
+
+class Classifier:
+    """A bundle's model on this machine.
+
+    Parameters
+    ----------
+    bundle : an opened, verified bundle; its goldens are re-run here.
+    isa : the name of an instruction set is a demand; None takes the fastest proven one.
+
+    Raises SelfTestError, UnknownIsaError, IsaNotBuiltError, IsaNotRunnableError as `Bundle.model`.
+    """
+
+    def __init__(self, bundle: Bundle, isa: str | None = None) -> None:
+        self.bundle = bundle
+        self.labels = list(bundle.labels)
+        self.digest = bundle.digest
+        self.model = bundle.model(isa)
+        self.channels: int | None = None
+        calibration = bundle.calibration
+        self._table = exp_table(calibration["logit_scale"], calibration["temperature"])
+        self._min_confidence = float(calibration["min_confidence"])
+        self._min_contrast = float(calibration["min_contrast"])
+        self._max_saturated = float(calibration["max_saturated_fraction"])
+        self._preprocessor: Preprocessor | None = None
+
+    def bind(self, wavelength_nm: np.ndarray | None = None, mask: np.ndarray | None = None) -> Classifier:
+        """Take spectra on this axis from now on: [channels], nm in vacuum; mask True = valid.
+
+        None: the spectra are already on the model's grid. Raises AxisError for an unusable axis.
+        """
+        axis = self.bundle.preprocess.grid_nm if wavelength_nm is None else wavelength_nm
+        self._preprocessor = Preprocessor(self.bundle.preprocess, axis, mask)
+        self.channels = self._preprocessor.channels
+        self._pixels = self.channels if mask is None else max(1, int(np.count_nonzero(mask)))
+        return self
+
+    def classify(
+        self,
+        counts: np.ndarray,
+        dark: np.ndarray | None = None,
+        shift_nm: float = 0.0,
+        saturation: float | None = None,
+        distance_m: float = math.nan,
+    ) -> Decision:
+        """Decide about one spectrum; see `classify_many`. `distance_m` is noted, not used."""
+        counts = np.asarray(counts)
+        if counts.ndim != 1:
+            raise SpectrumError("one spectrum, [channels]", field="counts.shape", value=counts.shape)
+        return self.classify_many(counts[None], dark, shift_nm, saturation, [distance_m])[0]
+
+    def classify_many(
+        self,
+        counts: np.ndarray,
+        dark: np.ndarray | None = None,
+        shift_nm: float = 0.0,
+        saturation: float | None = None,
+        distance_m: np.ndarray | list[float] | None = None,
+    ) -> list[Decision]:
+        """Decide about every spectrum of counts [n, channels], uint16 or float32.
+
+        Parameters
+        ----------
+        dark : [channels], in counts, subtracted; shift_nm : added to the wavelength axis.
+        saturation : counts at and above which a pixel is clipped; None or NaN = unknown, then nothing is
+        saturated.
+        distance_m : [n], noted in the decisions.
+
+        A spectrum that cannot be used is a decision that is not accepted, never an exception. Raises
+        AxisError before `bind`, SpectrumError for an array that is not [n, channels] of numbers or a dark of
+        another shape.
+        """
+        preprocessor = self._preprocessor
+        if preprocessor is None:
+            raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
+        counts = np.asarray(counts)
+        if counts.ndim != 2 or counts.dtype.kind not in "uif":
+            raise SpectrumError(
+                "must be numbers, [n, channels]", field="counts", value=(str(counts.dtype), counts.shape)
+            )
+        distances = [math.nan] * len(counts) if distance_m is None else [float(d) for d in distance_m]
+        if len(counts) == 0:
+            return []
+        if counts.shape[1] != self.channels:
+            return [self._refused("wrong_length", d) for d in distances]
+        inputs, reports = preprocessor.int8_and_report(counts, saturation, dark, shift_nm)
+        reasons = [self._quality(report) for report in reports]
+        run = [i for i, reason in enumerate(reasons) if reason is None]
+        logits = self.model.run_batch(np.ascontiguousarray(inputs[run])) if run else np.zeros((0, 1), np.int8)
+        probabilities = softmax(logits, self._table)
+        decided = iter(zip(logits.argmax(axis=1).tolist(), probabilities.tolist(), strict=True))
+        return [
+            self._decision(*next(decided), d) if reason is None else self._refused(reason, d)
+            for reason, d in zip(reasons, distances, strict=True)
+        ]
+
+    def _quality(self, report: Report) -> str | None:
+        if report.non_finite:
+            return "non_finite"
+        if report.valid_fraction <= 0:
+            return "all_masked"
+        if report.saturated > self._max_saturated * self._pixels:
+            return "saturated"
+        # "not >=" and not "<": a contrast that is not a number is no contrast
+        return None if report.contrast >= self._min_contrast else "too_dim"
+
+    def _refused(self, reason: str, distance_m: float) -> Decision:
+        return Decision(None, None, None, None, False, reason, distance_m)
+
+    def _decision(self, index: int, probabilities: list[float], distance_m: float) -> Decision:
+        confidence = probabilities[index]
+        sure = confidence >= self._min_confidence
+        return Decision(
+            label=self.labels[index],
+            index=index,
+            confidence=confidence,
+            probabilities=tuple(probabilities),
+            accepted=sure,
+            reason=None if sure else "low_confidence",
+            distance_m=distance_m,
+        )

@@ -1,0 +1,160 @@
+"""`libsedge run`: classify a stream of frames into a journal, every frame accounted."""
+
+from __future__ import annotations
+
+import json
+import signal
+from types import FrameType
+
+import click
+
+from libsedge.bundle import Bundle
+from libsedge.classifier import Classifier
+from libsedge.errors import ConfigError
+from libsedge.journal import Journal
+from libsedge.ledger import Ledger, LedgerError
+from libsedge.pipeline import POLICIES, Pipeline, Report
+from libsedge.sinks import Sink, open_sink
+from libsedge.sources import Axis, SourceOptions, open_source
+from libsedge.sources.files import open_spectra
+
+
+def _axis_of(path: str | None, saturation: float | None) -> Axis | None:
+    if path is None:
+        if saturation is not None:
+            raise ConfigError(
+                "needs --axis: it belongs to an instrument", field="saturation", value=saturation
+            )
+        return None
+    spectra = open_spectra(path)
+    try:
+        axis = spectra.axis
+    finally:
+        spectra.close()
+    return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)
+
+
+def _progress(ledger: Ledger) -> None:
+    counts = ledger.summary()
+    parts = [f"{name} {counts[name]}" for name in ("received", "journaled", "unjournaled", "duplicate")]
+    parts += [f"{name} {sum(counts[name].values())}" for name in ("rejected", "shed")]
+    click.echo(", ".join([*parts, f"in flight {counts['in_flight']}"]), err=True)
+
+
+def _text(report: Report, ledger: Ledger) -> str:
+    latency = report.latency
+    lines = [ledger.text()]
+    for title, counts in (
+        ("labels", report.labels),
+        ("not accepted", report.not_accepted),
+        ("roles", report.roles),
+        ("source", report.source),
+    ):
+        if counts:
+            lines.append(f"{title}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    lines.append(
+        f"decision latency: p50 {latency['p50_ms']:.3f} ms, p99 {latency['p99_ms']:.3f} ms, "
+        f"max {latency['max_ms']:.3f} ms over {latency['count']:.0f} frames"
+    )
+    if report.sink_errors:
+        lines.append(f"lines a sink could not write: {report.sink_errors} (the journal has them)")
+    if report.journal_error is not None:
+        lines.append(f"last error of the journal: {report.journal_error}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(), metavar="MODEL.sedge")
+@click.option("--source", "spec", required=True, metavar="SPEC", help="replay:FILE or tcp:PORT.")
+@click.option(
+    "--journal", "journal_path", required=True, type=click.Path(), help="SQLite file; made where absent."
+)
+@click.option("--jsonl", type=click.Path(), help="Also append decisions to this file, as JSON lines.")
+@click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="block",
+    show_default=True,
+    help="When the queue is full.",
+)
+@click.option("--capacity", type=int, default=64, show_default=True, help="Frames in the queue.")
+@click.option("--count", type=int, help="Stop after so many frames.")
+@click.option("--idle-exit", type=float, metavar="S", help="Stop after so many seconds without a frame.")
+@click.option(
+    "--rate",
+    type=float,
+    metavar="HZ",
+    help="Frames a second of a replay; default: as fast as they are taken.",
+)
+@click.option(
+    "--axis", type=click.Path(), help="A file whose wavelength axis a stream has; default: the model's grid."
+)
+@click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
+@click.option("--isa", help="Demand this instruction set; the default is the fastest that is proven here.")
+@click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
+def run(
+    bundle: str,
+    spec: str,
+    journal_path: str,
+    jsonl: str | None,
+    policy: str,
+    capacity: int,
+    count: int | None,
+    idle_exit: float | None,
+    rate: float | None,
+    axis: str | None,
+    saturation: float | None,
+    isa: str | None,
+    as_json: bool,
+) -> None:
+    """Classify a stream of frames into a journal.
+
+    Ends with the stream, after --count frames, --idle-exit seconds without one, or on SIGINT or SIGTERM;
+    everything that was received is decided and committed first. Exit code 1 when a frame is unaccounted for,
+    2 for a mistake.
+    """
+    classifier = Classifier(Bundle.open(bundle), isa)
+    source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation)))
+    sinks: list[Sink] = []
+    journal: Journal | None = None
+    try:
+        classifier.bind(*((source.axis.wavelength_nm, source.axis.mask) if source.axis is not None else ()))
+        journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
+        if jsonl is not None:
+            sinks.append(open_sink(f"jsonl:{jsonl}"))
+        pipeline = Pipeline(
+            source,
+            classifier,
+            journal,
+            sinks,
+            policy=policy,
+            capacity=capacity,
+            count=count,
+            idle_exit_s=idle_exit,
+            progress=_progress,
+        )
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            pipeline.stop()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        if source.address is not None:
+            click.echo(f"listening on {source.address}", err=True)
+        try:
+            report = pipeline.run()
+        except LedgerError:
+            click.echo(pipeline.ledger.text())
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    finally:
+        source.close()
+        for sink in sinks:
+            sink.close()
+        if journal is not None:
+            journal.close()
+    if as_json:
+        click.echo(json.dumps(vars(report), ensure_ascii=False, indent=1))
+    else:
+        click.echo(_text(report, pipeline.ledger))

@@ -1,0 +1,24 @@
+"""The contract of a sink.
+
+A sink gets every record after the journal committed it, once, in the order of the commits, from one thread.
+`write` may raise OSError: the pipeline counts the records as missed by this sink and goes on, because the
+journal has them. It must not block for long: it runs between two commits. `close()` is called once, and is
+safe to call twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from libsedge.journal import Record
+
+
+class Sink(ABC):
+    """Base class; see the module's text for the contract."""
+
+    @abstractmethod
+    def write(self, records: Sequence[Record]) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...

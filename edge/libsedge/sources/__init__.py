@@ -1,0 +1,42 @@
+"""Where frames come from. One file a source; `SOURCES` is the registry, entry points `libsedge.sources` join
+it.
+
+A source is named on the command line as `name:argument`, such as `replay:set.h5` or `tcp:5600`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from libsedge.errors import SourceError
+from libsedge.sources.base import Axis, Source, SourceOptions
+
+#: name -> "module:function"; the function takes (argument, SourceOptions) and returns a Source
+SOURCES: dict[str, str] = {
+    "replay": "libsedge.sources.replay:open_replay",
+    "tcp": "libsedge.sources.tcp:open_tcp",
+}
+
+
+def open_source(spec: str, options: SourceOptions | None = None) -> Source:
+    """The source that `spec` (`name:argument`) names; SourceError for an unknown name or a missing
+    argument."""
+    name, colon, argument = spec.partition(":")
+    plug_ins = {point.name: point for point in entry_points(group="libsedge.sources")}
+    if name not in SOURCES and name not in plug_ins:
+        known = ", ".join(sorted({*SOURCES, *plug_ins}))
+        raise SourceError(f"unknown; known sources are {known}", field="source", value=name)
+    if not colon or not argument:
+        raise SourceError(f"needs an argument: {name}:...", field="source", value=spec)
+    opener: Callable[[str, SourceOptions], Source]
+    if name in SOURCES:
+        module, _, function = SOURCES[name].partition(":")
+        opener = getattr(importlib.import_module(module), function)
+    else:
+        opener = plug_ins[name].load()
+    return opener(argument, options or SourceOptions())
+
+
+__all__ = ["SOURCES", "Axis", "Source", "SourceOptions", "open_source"]

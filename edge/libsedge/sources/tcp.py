@@ -1,0 +1,320 @@
+"""`tcp:PORT`: frames over TCP from programs on this machine, acknowledged when they are durable.
+
+There is no authentication yet, so only loopback addresses are bound. Every connection has a decoder of its
+own; at most `MAX_CONNECTIONS` are open. A peer that stops in the middle of a frame, or trickles, is cut off
+after `idle_s`; a peer that is silent between frames is not.
+
+On the way back, one record a durable frame, 24 bytes, little-endian:
+
+| offset | type | field |
+|---|---|---|
+| 0 | 4 bytes | magic `SACK` |
+| 4 | u32 | stream id |
+| 8 | u32 | epoch |
+| 12 | u64 | sequence |
+| 20 | u32 | CRC-32C over bytes 0-19 |
+
+A frame that comes again is acknowledged again, once it is durable. A frame that is damaged, refused, shed, or
+that the disk did not take is never acknowledged: the sender may send it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
+
+from libsedge import _core
+from libsedge._frames import Decoder
+from libsedge.errors import ConfigError, SourceError
+from libsedge.frame import Frame
+from libsedge.ledger import Key
+from libsedge.sources.base import Axis, Source, SourceOptions
+
+MAX_CONNECTIONS = 8
+#: a peer that does not read its acknowledgements is cut off at this many waiting bytes
+MAX_UNSENT = 1 << 20
+_TICK_S = 0.1
+_READ = 1 << 17
+_ACK = struct.Struct("<4sIIQ")
+ACK_BYTES = _ACK.size + 4
+
+
+def encode_ack(key: Key) -> bytes:
+    """The record that says `key` is durable."""
+    body = _ACK.pack(b"SACK", key.stream, key.epoch, key.sequence)
+    return body + struct.pack("<I", _core.crc32c(body))
+
+
+def decode_acks(buffer: bytearray) -> list[Key]:
+    """Takes whole records off the front of `buffer`; SourceError where the bytes are none."""
+    keys = []
+    while len(buffer) >= ACK_BYTES:
+        body, (crc,) = bytes(buffer[: _ACK.size]), struct.unpack_from("<I", buffer, _ACK.size)
+        magic, stream, epoch, sequence = _ACK.unpack(body)
+        if magic != b"SACK" or crc != _core.crc32c(body):
+            raise SourceError("the peer's answer is not an acknowledgement", field="bytes", value=body.hex())
+        keys.append(Key(stream, epoch, sequence))
+        del buffer[:ACK_BYTES]
+    return keys
+
+
+class _Connection:
+    """One peer: its socket, its decoder, and what is still to be said to it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.decoder = Decoder()
+        self.unsent = bytearray()
+        self.in_flight = 0  # frames handed out and not yet acknowledged or forgotten
+        self.ended = False  # the peer will send no more
+        self.closed = False
+        self.partial_since: float | None = None
+        self._counted = (0, 0, 0)
+
+    def take(self, data: bytes, refused: Counter[str]) -> list[Frame]:
+        frames = self.decoder.feed(data)
+        if self.decoder.pending_bytes == 0:
+            self.partial_since = None
+        elif frames or self.partial_since is None:
+            self.partial_since = time.monotonic()
+        self._count(refused)
+        return frames
+
+    def finish(self, refused: Counter[str]) -> list[Frame]:
+        """The stream has ended: whole frames that stood behind a damaged header; a cut-off one is refused."""
+        self.ended = True
+        self.partial_since = None
+        frames = self.decoder.finish()
+        self._count(refused)
+        return frames
+
+    def _count(self, refused: Counter[str]) -> None:
+        now = (self.decoder.crc_errors, self.decoder.header_errors, int(self.decoder.truncated_bytes > 0))
+        for reason, new, old in zip(("crc", "header", "truncated"), now, self._counted, strict=True):
+            if new != old:
+                refused[reason] += new - old
+        self._counted = now
+
+    def send(self) -> bool:
+        """Send what can be sent now; False when the peer is gone or does not read."""
+        if self.unsent and not self.closed:
+            try:
+                del self.unsent[: self.sock.send(self.unsent)]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                return False
+        return len(self.unsent) <= MAX_UNSENT
+
+
+class TcpSource(Source):
+    """A server on a loopback address; `port` 0 takes a free one, `self.port` tells which.
+
+    Raises ConfigError for an address that is not loopback or a port out of range, SourceError when the port
+    is in use.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        axis: Axis | None = None,
+        idle_s: float = 10.0,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        super().__init__(axis=axis)
+        if not 0 <= port <= 65535:
+            raise ConfigError("must be 0 to 65535", field="port", value=port)
+        try:
+            loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ConfigError(
+                "frames carry no authentication yet, so only a loopback address such as 127.0.0.1 is bound",
+                field="host",
+                value=host,
+            )
+        if not idle_s > 0:
+            raise ConfigError("must be above 0", field="idle_s", value=idle_s)
+        self._idle_s, self._max_connections = idle_s, max_connections
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()  # of every connection's socket, unsent bytes and in_flight
+        self._waiting: defaultdict[Key, deque[_Connection]] = defaultdict(deque)
+        self._connections: list[_Connection] = []
+        self._numbers = dict.fromkeys(
+            ("connections", "connections_refused", "cut_off", "decoded", "garbage_bytes", "truncated_bytes"),
+            0,
+        )
+        self._numbers["acknowledged"] = 0
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind((host, port))
+            self._listener.listen(max_connections)
+        except OSError as error:
+            self._listener.close()
+            raise SourceError(f"cannot listen: {error.strerror}", field=f"{host} port", value=port) from error
+        self._listener.setblocking(False)
+        self.port = int(self._listener.getsockname()[1])
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def __iter__(self) -> Iterator[Frame | None]:
+        while not self._stopped.is_set():
+            frames = self._poll()
+            if not frames:
+                yield None
+            for connection, frame in frames:
+                with self._lock:
+                    key = Key(frame.stream_id, frame.epoch, frame.sequence)
+                    self._waiting[key].append(connection)
+                    connection.in_flight += 1
+                yield frame
+                if self._stopped.is_set():
+                    return
+
+    def _poll(self) -> list[tuple[_Connection, Frame]]:
+        """One turn: accept, read, send, cut off; the frames that came."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            for connection in self._connections:
+                events = selectors.EVENT_READ * (not connection.ended)
+                events |= selectors.EVENT_WRITE * bool(connection.unsent)
+                if events:
+                    selector.register(connection.sock, events, connection)
+            ready = selector.select(_TICK_S)
+        frames: list[tuple[_Connection, Frame]] = []
+        for event, mask in ready:
+            if event.data is None:
+                self._accept()
+            elif mask & selectors.EVENT_READ:
+                frames += [(event.data, frame) for frame in self._read(event.data)]
+        read = {id(event.data) for event, mask in ready if mask & selectors.EVENT_READ}
+        now = time.monotonic()
+        for connection in list(self._connections):
+            since = connection.partial_since
+            if since is not None and now - since > self._idle_s and id(connection) not in read:
+                self._numbers["cut_off"] += 1
+                frames += [(connection, frame) for frame in connection.finish(self.refused)]
+            with self._lock:
+                alive = connection.send()
+            done = connection.ended and not connection.in_flight and not connection.unsent
+            has_frames = any(owner is connection for owner, _ in frames)
+            if not alive or (done and not has_frames):
+                self._drop(connection)
+        return frames
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # the peer left before it was accepted
+            return
+        if len(self._connections) >= self._max_connections:
+            self._numbers["connections_refused"] += 1
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._numbers["connections"] += 1
+        self._connections.append(_Connection(sock))
+
+    def _read(self, connection: _Connection) -> list[Frame]:
+        try:
+            data = connection.sock.recv(_READ)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:  # reset by the peer
+            data = b""
+        return connection.take(data, self.refused) if data else connection.finish(self.refused)
+
+    def _drop(self, connection: _Connection) -> None:
+        if not connection.ended:
+            connection.finish(self.refused)
+        with self._lock:
+            connection.closed = True
+            connection.sock.close()
+        self._connections.remove(connection)
+        decoder = connection.decoder
+        for name, value in (
+            ("decoded", decoder.frames),
+            ("garbage_bytes", decoder.garbage_bytes),
+            ("truncated_bytes", decoder.truncated_bytes),
+        ):
+            self._numbers[name] += value
+
+    def acknowledge(self, keys: Iterable[Key]) -> None:
+        with self._lock:
+            for key in keys:
+                connection = self._release(key)
+                if connection is not None and not connection.closed:
+                    connection.unsent += encode_ack(key)
+                    self._numbers["acknowledged"] += 1
+            for connection in list(self._connections):
+                connection.send()  # a peer that is gone is noticed, and dropped, by the reading thread
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        with self._lock:
+            for key in keys:
+                self._release(key)
+
+    def _release(self, key: Key) -> _Connection | None:
+        waiting = self._waiting.get(key)
+        if not waiting:
+            return None
+        connection = waiting.popleft()
+        if not waiting:
+            del self._waiting[key]
+        connection.in_flight -= 1
+        return connection
+
+    def counters(self) -> dict[str, int]:
+        open_now = [connection.decoder for connection in self._connections]
+        return self._numbers | {
+            "decoded": self._numbers["decoded"] + sum(decoder.frames for decoder in open_now),
+            "garbage_bytes": self._numbers["garbage_bytes"]
+            + sum(decoder.garbage_bytes for decoder in open_now),
+        }
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Send the acknowledgements that are left, for at most two seconds, and close every socket."""
+        self._stopped.set()
+        self._listener.close()
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            with self._lock:
+                left = [
+                    connection for connection in self._connections if connection.send() and connection.unsent
+                ]
+            if not left:
+                break
+            time.sleep(0.01)
+        for connection in self._connections:
+            # Closing with unread bytes resets the connection and takes acknowledgements with it: read first.
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_WR)
+                connection.sock.settimeout(0.2)
+                while time.monotonic() < deadline and connection.sock.recv(_READ):
+                    pass
+        for connection in list(self._connections):
+            self._drop(connection)
+
+
+def open_tcp(argument: str, options: SourceOptions) -> TcpSource:
+    """`tcp:PORT` or `tcp:ADDRESS:PORT`, such as `tcp:5600`, `tcp:[::1]:5600`."""
+    host, _, port = argument.rpartition(":")
+    if not port.isascii() or not port.isdigit():
+        raise ConfigError("must be a number of 0 to 65535", field="port", value=port)
+    address = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    return TcpSource(int(port), address, axis=options.axis, idle_s=options.idle_s)
