@@ -93,10 +93,19 @@ def test_weights_are_symmetric_per_channel() -> None:
 def test_relu_tensors_start_at_minus_128_and_pools_keep_the_scale(layers: tuple) -> None:
     graph = q.quantise(layers, q.observe(layers, spectra(64)), 96, "max", "net")
     kinds = [type(op).__name__ for op in graph.ops]
-    assert kinds == ["Conv1d", "MaxPool1d", "Conv1d", "MaxPool1d", "Conv1d", "GlobalAveragePool", "Dense"]
+    assert kinds == [
+        "Conv1d",
+        "MaxPool1d",
+        "Conv1d",
+        "MaxPool1d",
+        "Conv1d",
+        "GlobalAveragePool",
+        "Flatten",
+        "Dense",
+    ]
     assert graph.input.quant.zero_point == -128
     for op, before, after in zip(graph.ops, graph.tensors, graph.tensors[1:], strict=False):
-        if isinstance(op, ir.MaxPool1d):
+        if isinstance(op, (ir.MaxPool1d, ir.Flatten)):
             assert after.quant == before.quant
         elif not isinstance(op, ir.Dense):
             assert after.quant.zero_point == -128

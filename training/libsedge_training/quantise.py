@@ -191,7 +191,7 @@ def quantise(
         else:
             weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
             logits = affine(LOGIT_HEADROOM * seen.low, LOGIT_HEADROOM * seen.high)
-            ops.append(ir.Dense("dense", weight, bias, scale, logits))
+            ops += [ir.Flatten("flatten"), ir.Dense("dense", weight, bias, scale, logits)]
     return ir.Graph(name, tensor, tuple(ops))
 
 
