@@ -21,8 +21,6 @@ FRAME = Frame(
     flags=5,
     values=np.arange(3, dtype=np.uint16),
 )
-    0x11223344, 5, 0x0102030405060708, 1_700_000_000_123_456_789, 5000, 2500, 5, np.arange(3, dtype=np.uint16)
-)
 # Offset, struct code and value of every field, written out by hand from the table.
 TABLE = [
     (0, "4s", b"SEDG"),
