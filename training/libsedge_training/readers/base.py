@@ -1,20 +1,20 @@
 """The contract of a reader of one file format.
 
-A reader knows a format by its content: `Reader.sniff` sees the file's first bytes and decides; a name
-decides nothing about the format. `Reader.read` returns a validated `SpectraSet` on a strictly increasing vacuum axis. It
+A reader knows a format by its content: `Reader.sniff` sees the file's first bytes and decides; a name decides
+nothing about the format. `Reader.read` returns a validated `SpectraSet` on an increasing vacuum axis. It
 
 * leaves out columns that are not single measurements (means, medians) where the format tells them apart;
 * takes the stand-off distance from the file's own header, NaN where there is none;
 * takes the specimen from the header, else an identifier in the file, else the file's stem;
-* never fills a gap: missing channels between detectors are a jump of the axis (preprocessing masks grid points
-  in a step wider than five times the local spacing), bad channels a mask;
+* never fills a gap: missing channels between detectors are a jump of the axis (preprocessing masks grid
+  points in a step wider than five times the local spacing), bad channels a mask;
 * sorts (stably) an axis that runs backwards, says so in ``source``, and refuses equal wavelengths;
 * says in ``source`` the format, the files' names (no folders) and the medium, and if that was assumed;
 * refuses a truncated, contradictory or non-finite file by `FileFormatError`, `AxisError` or `SpectrumError`
   naming file, line or field, and value.
 
-A new format is one file with one subclass, one row in `libsedge_training.readers.READERS`, one row in the
-tests, where `check_reader` (tests/training/reader_checks.py) runs all of the above on it.
+A new format is one file with one subclass, one row in `libsedge_training.readers.READERS`, and one row in
+tests/training/test_readers.py, which runs `checks.check_reader` on it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """ChemCam CCS (calibrated, RDR) CSV of the MSL archive.
 
-``# KEY = value`` lines, a line ``# wave , shot1 , ...``, then 6,144 rows. Radiance in photon/shot/mm2/sr/nm on a vacuum axis; UV, VIO and VNIR one below the other, with gaps at 341-382
-and 469-473 nm that the file simply leaves out. The ``median`` and ``mean`` columns are no shots and are left
-out. The header's length varies over the mission, so the line that begins ``# wave`` is looked for. The
-archive names the target elsewhere; without a TARGET line the specimen is the sequence (``CCAM02013``) that
-the DARK line, else the file's name, carries. DISTT is the stand-off in mm.
+``# KEY = value`` lines, a line ``# wave , shot1 , ...``, then 6,144 rows. Radiance in photon/shot/mm2/sr/nm
+on a vacuum axis; UV, VIO and VNIR one below the other, with gaps at 341-382 and 469-473 nm that the file
+simply leaves out. The ``median`` and ``mean`` columns are no shots and are left out. The header's length
+varies over the mission, so the line that begins ``# wave`` is looked for. The archive names the target
+elsewhere; without a TARGET line the specimen is the sequence (``CCAM02013``) that the DARK line, else the
+file's name, carries. DISTT is the stand-off in mm.
 """
 
 from __future__ import annotations

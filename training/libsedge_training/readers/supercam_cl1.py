@@ -8,6 +8,7 @@ that is empty the sequence (EMD_SEQN) stands in.
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ class SuperCamCl1(Reader):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # astropy only warns about a truncated file
-                with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
+                # from memory: astropy leaves a file open when it refuses it
+                with fits.open(io.BytesIO(path.read_bytes()), checksum=True) as hdus:
                     return self._read(path, hdus, medium)
         except (OSError, ValueError, KeyError, TypeError, IndexError, Warning) as error:
             raise FileFormatError(f"not a whole SuperCam CL1 file: {error}", file=path) from error
@@ -49,13 +51,15 @@ class SuperCamCl1(Reader):
                 raise FileFormatError("this HDU is missing", file=path, field=name)
         wavelength = _table(path, hdus, "WAVELENGTH", r"Wavelength$")[0]
         counts = _table(path, hdus, "SPECTRA", r"Spectrum\d+$")
-        clipped = _table(path, hdus, "SATURATION", r"SaturationMask\d+$") != 0
+        clipped = _table(path, hdus, "SATURATION", r"SaturationMask\d+$")
         n, channels = counts.shape
         if wavelength.shape != (channels,) or clipped.shape != counts.shape:
             shapes = (counts.shape, wavelength.shape, clipped.shape)
             raise FileFormatError(
                 "SPECTRA, WAVELENGTH and SATURATION differ in shape", file=path, value=shapes
             )
+        if not np.isin(clipped, (0.0, 1.0)).all():
+            raise FileFormatError("must hold 0 and 1", file=path, field="SATURATION")
         parts = [int(primary[key]) for key in ("N_UV", "N_VIO", "N_GRE", "N_ORA", "N_RED")]
         if sum(parts) != channels:
             raise FileFormatError(
@@ -66,7 +70,7 @@ class SuperCamCl1(Reader):
                 f"but SPECTRA has {n} columns", file=path, field="ACTIVES", value=primary["ACTIVES"]
             )
         specimen = str(primary["TARGETNM"]).strip() or str(primary.get("EMD_SEQN", "")).strip() or path.stem
-        masked = clipped.any(axis=0)
+        masked = (clipped != 0).any(axis=0)
         notes = (
             [f"{int(masked.sum())} channel(s) clipped in some shot, masked in all"] if masked.any() else []
         )

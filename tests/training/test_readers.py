@@ -1,0 +1,382 @@
+"""Readers on files made here: conformance of every format, the registry, wavelengths, joining, damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from libsedge.errors import AxisError, ConfigError, FileFormatError, SpectrumError
+from libsedge_training import readers
+from libsedge_training.readers import READERS, base, checks
+from libsedge_training.spectra import SpectraSet
+
+BY_NAME = {reader.name: reader for reader in READERS}
+RNG = np.random.default_rng(11)
+
+
+def ccs(
+    path: Path, *, shots: int = 3, rows: int = 6144, extra: str = "", end: str = "\n", **changes: str
+) -> Path:
+    header = {
+        "DARK": "CL1_398645602EDR_F0030004CCAM02013M1.DAT",
+        "DISTT": "2500.0",
+        "NSHOTS": str(shots),
+    } | changes
+    lines = [f"# {key} =   {value} , , , ," for key, value in header.items()]
+    names = [f"shot{i}" for i in range(1, shots + 1)]
+    lines += [*extra.splitlines(), "# wave , " + " , ".join([*names, "median", "mean"])]
+    axis = np.linspace(240.0, 905.0, rows)
+    values = np.random.default_rng(1).uniform(1e10, 1e12, (rows, shots))
+    for nm, row in zip(axis, values, strict=True):
+        cells = [nm, *row, np.median(row), row.mean()]
+        lines.append(", ".join(f"{cell:.7e}" for cell in cells))
+    path.write_bytes((end.join(lines) + end).encode())
+    return path
+
+
+def cl1(
+    path: Path, *, shots: int = 4, clipped: tuple[int, int] | None = None, drop: str = "", **cards
+) -> Path:
+    parts = {"N_UV": 20, "N_VIO": 20, "N_GRE": 10, "N_ORA": 10, "N_RED": 20}
+    n = sum(parts.values())
+    primary = fits.PrimaryHDU()
+    header = {
+        "TARGETNM": "Maaz",
+        "FOC_DIST": 3126.0,
+        "ACTIVES": shots,
+        "EMD_SEQN": "scam15210",
+        **parts,
+        **cards,
+    }
+    for key, value in header.items():
+        primary.header[key] = value
+    spectra = np.random.default_rng(2).uniform(1e10, 1e12, (shots, n)).astype(np.float32)
+    saturated = np.zeros((shots, n))
+    if clipped:
+        saturated[clipped] = 1.0
+
+    def hdu(name: str, columns: dict) -> fits.BinTableHDU:
+        made = [fits.Column(name=key, format=form, array=values) for key, (form, values) in columns.items()]
+        return fits.BinTableHDU.from_columns(made, name=name)
+
+    hdus = [
+        hdu("STATISTICS", {"Mean": ("E", spectra.mean(axis=0))}),
+        hdu("SATURATION", {f"SaturationMask{i}": ("D", row) for i, row in enumerate(saturated)}),
+        hdu("WAVELENGTH", {"Wavelength": ("E", np.linspace(243.0, 853.0, n)), "IRF": ("D", np.ones(n))}),
+        hdu("SPECTRA", {f"Spectrum{i}": ("E", row) for i, row in enumerate(spectra)}),
+    ]
+    fits.HDUList([primary, *[h for h in hdus if h.name != drop]]).writeto(path)
+    return path
+
+
+def ocean(
+    path: Path, start: float, *, shots: int = 3, channels: int = 64, t0: int = 1447427674643, pixels: int = 0
+) -> Path:
+    axis = start + 0.05 * np.arange(channels)
+    lines = [
+        f"Data from {path.name} Node",
+        "",
+        "Date: Fri Nov 13 09:14:34 CST 2015",
+        "Spectrometer: HR+C0596",
+    ]
+    lines += [f"Number of Pixels in Spectrum: {pixels or channels}", ">>>>>Begin Spectral Data<<<<<"]
+    lines.append("\t\t" + "\t".join(f"{nm:.3f}" for nm in axis))
+    for i in range(shots):
+        counts = np.round(RNG.normal(100, 50, channels), 2)
+        lines.append(f"09:14:{34 + i}.643\t{t0 + 1000 * i}\t" + "\t".join(str(c) for c in counts))
+    path.write_bytes(("\r\n".join(lines) + "\r\n").encode())
+    return path
+
+
+def ocean_single(path: Path, *, comma: bool = False, end: bool = True) -> Path:
+    rows = [f"{400 + 0.05 * i:.3f}\t{i * 1.5:.2f}" for i in range(50)]
+    body = "\n".join(rows).replace(".", ",") if comma else "\n".join(rows)
+    text = f"Date: Mon\nNumber of Pixels in Spectrum: 50\n>>>>>Begin Spectral Data<<<<<\n{body}\n"
+    path.write_text(text + (">>>>>End Spectral Data<<<<<\n" if end else ""))
+    return path
+
+
+def pyhat(path: Path, *, channels: int = 40, rows: int = 3) -> Path:
+    level = ["", "meta", "meta", "comp", *["wvl"] * channels]
+    names = ["", "Sample ID", "LIBS ID", "SiO2", *[f"{300 + i * 0.5}" for i in range(channels)]]
+    lines = [",".join(level), ",".join(names)]
+    for i in range(rows):
+        sample = "Unknown" if i else '"CP-5, Basalt"'
+        lines.append(",".join([str(i), sample, f"LIB{i}", "", *[f"{i + j * 0.25}" for j in range(channels)]]))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def two_column(path: Path) -> Path:
+    rows = [f"{240 + 0.1 * i:.3f},{i * 1.5e10:.6e}" for i in range(300)]
+    path.write_text("wavelength,intensity\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def store(path: Path) -> Path:
+    SpectraSet(np.ones((2, 30), np.uint16), np.linspace(240, 850, 30), specimen=["a", "b"]).save(path)
+    return path
+
+
+MAKERS = {
+    "libsedge-hdf5": (store, None),
+    "supercam-cl1": (cl1, None),
+    "chemcam-ccs": (ccs, None),
+    "ocean-text": (lambda path: ocean(path, 224.0), None),
+    "pyhat-csv": (pyhat, None),
+    # cut before a comma, and right behind one: inside the last number no reader could tell
+    "two-column": (two_column, (0, 21 * 11 + 7, 21 * 11 + 8)),
+}
+
+
+@pytest.mark.parametrize("name", [reader.name for reader in READERS])
+def test_every_reader_holds_the_contract(tmp_path, name):
+    maker, cuts = MAKERS[name]
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "scratch").mkdir()
+    checks.check_reader(BY_NAME[name], maker(tmp_path / "sound" / "file"), tmp_path / "scratch", cuts=cuts)
+
+
+def test_the_conformance_check_can_fail(tmp_path):
+    class Gullible(type(BY_NAME["two-column"])):
+        def read(self, path, *, medium=None, members=()):
+            return SpectraSet(np.ones((1, 3)), [1.0, 3.0, 2.0], specimen=["x"], source=path.name)
+
+    path = two_column(tmp_path / "file")
+    with pytest.raises(AssertionError):  # the instance is not the registered one
+        checks.check_reader(Gullible(), path, tmp_path)
+    (tmp_path / "fine").write_text("1,2\n2,3\n3,4\n")
+    with pytest.raises(AssertionError, match="read without an error"):
+        checks.check_refused(tmp_path / "fine", "a sound file")
+
+
+def test_formats_lists_every_reader_once():
+    names = [name for name, title in readers.formats() if title]
+    assert names == [reader.name for reader in READERS]
+    assert len(set(names)) == len(names) == len(MAKERS)
+
+
+# Wavelengths: air (NIST ASD, standard air) and vacuum of the same line, nm.
+LINES = [
+    (393.3663, 393.4777),
+    (588.9950, 589.1583),
+    (656.2819, 656.4632),
+    (279.5528, 279.6352),
+    (766.4899, 766.7009),
+]
+
+
+@pytest.mark.parametrize(("air", "vacuum"), LINES)
+def test_known_lines(air, vacuum):
+    assert readers.air_to_vacuum(air) == pytest.approx(vacuum, abs=3e-4)
+    assert readers.vacuum_to_air(vacuum) == pytest.approx(air, abs=3e-4)
+    assert abs(readers.air_to_vacuum(air) - air) > 0.05
+
+
+def test_against_the_published_inverse_formula():
+    """N. Piskunov's air-to-vacuum fit of the VALD database, an independent formula, agrees within 2e-5 nm."""
+    air = np.linspace(230.0, 1000.0, 500)
+    s2 = (1000.0 / air) ** 2
+    n = (
+        1
+        + 0.00008336624212083
+        + 0.02408926869968 / (130.1065924522 - s2)
+        + 0.0001599740894897 / (38.92568793293 - s2)
+    )
+    np.testing.assert_allclose(readers.air_to_vacuum(air), air * n, rtol=0, atol=2e-5)
+
+
+def test_air_and_vacuum_are_inverse_and_bounded():
+    nm = np.linspace(190.0, 1600.0, 1000)
+    np.testing.assert_allclose(readers.vacuum_to_air(readers.air_to_vacuum(nm)), nm, rtol=0, atol=1e-9)
+    for bad in (100.0, 2000.0, np.nan):
+        with pytest.raises(AxisError):
+            readers.air_to_vacuum([300.0, bad])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_ccs(tmp_path, end):
+    spectra = readers.read(
+        ccs(tmp_path / "any.name", shots=5, end=end, extra="# TEMPERATURE = 3 , ,\n# X = 1")
+    )
+    assert spectra.counts.shape == (5, 6144)
+    assert spectra.shot.tolist() == [1, 2, 3, 4, 5]
+    assert spectra.specimens == ["CCAM02013"]
+    assert (spectra.quantity, spectra.instrument) == ("radiance", "ChemCam")
+    np.testing.assert_allclose(spectra.distance_m, 2.5)
+    expected = np.random.default_rng(1).uniform(1e10, 1e12, (6144, 5))
+    np.testing.assert_allclose(spectra.counts.T, expected, rtol=1e-6)
+
+
+def test_ccs_target_line_wins_and_contradictions_are_refused(tmp_path):
+    assert readers.read(ccs(tmp_path / "t", TARGET="Coronation")).specimens == ["Coronation"]
+    assert np.isnan(readers.read(ccs(tmp_path / "d", DISTT="0")).distance_m).all()
+    with pytest.raises(FileFormatError, match="NSHOTS"):
+        readers.read(ccs(tmp_path / "n", NSHOTS="9"))
+    with pytest.raises(FileFormatError, match="rows = 6143"):
+        readers.read(ccs(tmp_path / "r", rows=6143))
+    path = ccs(tmp_path / "w")
+    path.write_text(path.read_text().replace("e+02, ", "e+02, oops, ", 1))
+    with pytest.raises(FileFormatError, match="line 5"):
+        readers.read(path)
+
+
+def test_cl1(tmp_path):
+    spectra = readers.read(cl1(tmp_path / "f", clipped=(2, 17)))
+    assert spectra.counts.shape == (4, 80)
+    assert spectra.counts.dtype.isnative
+    assert spectra.specimens == ["Maaz"]
+    np.testing.assert_allclose(spectra.distance_m, 3.126)
+    assert np.flatnonzero(~spectra.mask).tolist() == [17]
+    assert "1 channel(s) clipped" in spectra.source
+    np.testing.assert_array_equal(
+        spectra.counts, np.random.default_rng(2).uniform(1e10, 1e12, (4, 80)).astype(np.float32)
+    )
+    assert readers.read(cl1(tmp_path / "n", TARGETNM="")).specimens == ["scam15210"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"drop": "SATURATION"}, "SATURATION"),
+        ({"ACTIVES": 7}, "ACTIVES"),
+        ({"N_UV": 21}, "N_UV + ... + N_RED"),
+    ],
+)
+def test_cl1_contradictions_are_refused(tmp_path, changes, field):
+    with pytest.raises(FileFormatError) as caught:
+        readers.read(cl1(tmp_path / "f", **changes))
+    assert caught.value.field == field
+
+
+def test_ocean_siblings_are_joined_from_any_of_them(tmp_path):
+    for part, start in (("UV", 224.0), ("VIS", 384.0), ("NIR", 494.0)):
+        ocean(tmp_path / f"Rock_{part}_01.txt", start)
+        ocean(tmp_path / f"Ore_{part}_01.txt", start, shots=2, t0=1)
+    one, other = (readers.read(tmp_path / f"Rock_{part}_01.txt") for part in ("VIS", "NIR"))
+    assert one.counts.shape == (3, 192)
+    np.testing.assert_array_equal(one.counts, other.counts)
+    assert one.specimens == ["Rock_01"]
+    assert np.argwhere(np.diff(one.wavelength) > 1).ravel().tolist() == [63, 127]
+    listed = readers.read([tmp_path / "Rock_NIR_01.txt", tmp_path / "Rock_UV_01.txt"])
+    assert listed.counts.shape == (3, 128)
+    folder = readers.read(tmp_path)
+    assert len(folder) == 5
+    assert folder.specimens == ["Ore_01", "Rock_01"]
+
+
+def test_ocean_shots_are_never_paired_by_guess(tmp_path):
+    ocean(tmp_path / "Rock_UV_01.txt", 224.0)
+    ocean(tmp_path / "Rock_VIS_01.txt", 384.0, t0=1447427674644)
+    with pytest.raises(FileFormatError, match="shot time"):
+        readers.read(tmp_path / "Rock_UV_01.txt")
+    ocean(tmp_path / "Rock_VIS_01.txt", 384.0, shots=2)
+    with pytest.raises(FileFormatError, match="shot time"):
+        readers.read(tmp_path / "Rock_VIS_01.txt")
+
+
+@pytest.mark.parametrize("comma", [False, True])
+@pytest.mark.parametrize("end", [False, True])
+def test_ocean_single_scan(tmp_path, comma, end):
+    spectra = readers.read(ocean_single(tmp_path / "s.txt", comma=comma, end=end))
+    np.testing.assert_allclose(spectra.counts, 1.5 * np.arange(50)[np.newaxis])
+    np.testing.assert_allclose(spectra.wavelength, readers.air_to_vacuum(400 + 0.05 * np.arange(50)))
+
+
+def test_ocean_pixel_count_must_hold(tmp_path):
+    with pytest.raises(FileFormatError, match="Number of Pixels"):
+        readers.read(ocean(tmp_path / "f.txt", 224.0, pixels=65))
+
+
+def test_pyhat_specimens_and_medium(tmp_path):
+    path = pyhat(tmp_path / "f.csv")
+    spectra = readers.read(path)
+    assert spectra.specimen.tolist() == ["CP-5, Basalt", "LIB1", "LIB2"]
+    np.testing.assert_allclose(spectra.counts[2], 2 + 0.25 * np.arange(40))
+    np.testing.assert_allclose(spectra.wavelength, readers.air_to_vacuum(300 + 0.5 * np.arange(40)))
+    vacuum = readers.read(path, medium="vacuum")
+    np.testing.assert_array_equal(vacuum.wavelength, 300 + 0.5 * np.arange(40))
+    assert "axis in air (by format), converted to vacuum" in spectra.source
+    assert "axis in vacuum (given)" in vacuum.source
+    with pytest.raises(ConfigError, match="medium"):
+        readers.read(path, medium="water")
+
+
+def test_a_backward_axis_is_sorted_and_a_double_one_refused(tmp_path):
+    path = tmp_path / "seam.csv"
+    path.write_text("400,1\n401,2\n402,3\n401.5,4\n403,5\n")
+    spectra = readers.read(path)
+    assert spectra.wavelength.tolist() == [400, 401, 401.5, 402, 403]
+    assert spectra.counts.tolist() == [[1, 2, 4, 3, 5]]
+    assert "axis sorted, 1 step(s) went back" in spectra.source
+    path.write_text("403,5\n402,3\n401,2\n")
+    assert readers.read(path).counts.tolist() == [[2, 3, 5]]
+    path.write_text("400,1\n401,2\n401,3\n")
+    with pytest.raises(AxisError, match=r"seam\.csv: wavelength\[2\] = 401"):
+        readers.read(path)
+
+
+def test_what_the_user_says_wins(tmp_path):
+    path = two_column(tmp_path / "x.csv")
+    spectra = readers.read(path, distance_m=4.25, specimen="BHVO-2", label="basalt")
+    np.testing.assert_allclose(spectra.distance_m, 4.25)
+    assert spectra.specimens == ["BHVO-2"]
+    assert spectra.classes == ["basalt"]
+    assert "distance 4.25 m (given)" in spectra.source
+    assert np.isnan(readers.read(path).distance_m).all()
+    with pytest.raises(ConfigError, match="distance_m"):
+        readers.read(path, distance_m=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [
+        ("supercam_1545mm_loc1.csv", 1.545),
+        ("a-1545mm.csv", 1.545),
+        ("b 4.25m.csv", 4.25),
+        ("3m", 3.0),
+        ("3mg", np.nan),
+        ("loc3_m2.csv", np.nan),
+        ("0m.csv", np.nan),
+    ],
+)
+def test_distance_from_name(name, distance):
+    assert base.distance_from_name(name) == pytest.approx(distance, nan_ok=True)
+
+
+def test_two_distances_in_a_name_are_refused():
+    with pytest.raises(ConfigError, match="more than one"):
+        base.distance_from_name("a_2m_and_3m.csv")
+
+
+def test_unknown_missing_and_unlike_files(tmp_path):
+    (tmp_path / "notes.csv").write_text("material,element\nbasalt,Si\n")
+    with pytest.raises(FileFormatError, match="no known format"):
+        readers.read(tmp_path / "notes.csv")
+    with pytest.raises(FileFormatError, match=r"absent\.csv"):
+        readers.read(tmp_path / "absent.csv")
+    with pytest.raises(FileFormatError, match="holds no file"):
+        readers.read(tmp_path)
+    with pytest.raises(FileFormatError, match="no file was given"):
+        readers.read([])
+    two_column(tmp_path / "a.csv")
+    assert "left out: notes.csv" in readers.read(tmp_path).source
+    (tmp_path / "b.csv").write_text("1,2\n2,3\n")
+    with pytest.raises(AxisError, match=r"b\.csv"):
+        readers.read(tmp_path)
+
+
+def test_several_files_on_one_axis_become_one_set_and_unlike_ones_do_not(tmp_path):
+    paths = [two_column(tmp_path / name) for name in ("a.csv", "b.csv")]
+    assert readers.read(paths).specimens == ["a", "b"]
+    SpectraSet(np.ones((1, 2)), [1.0, 2.0], specimen=["s"], quantity="radiance").save(tmp_path / "c.h5")
+    (tmp_path / "d.csv").write_text("1,2\n2,3\n")
+    with pytest.raises(SpectrumError, match=r"d\.csv: concat\[1\]\.quantity"):
+        readers.read([tmp_path / "c.h5", tmp_path / "d.csv"])
+
+
+def test_a_store_is_always_in_vacuum(tmp_path):
+    with pytest.raises(ConfigError, match="medium"):
+        readers.read(store(tmp_path / "s.h5"), medium="air")
