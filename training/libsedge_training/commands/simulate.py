@@ -1,0 +1,75 @@
+"""`libsedge simulate`: a simulated multi-distance set of spectra."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from libsedge.errors import ConfigError
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            "metres, separated by commas, such as 2.0,3.5,5.0", field="distances", value=text
+        ) from error
+
+
+def _list_materials() -> None:
+    from libsedge_training.simulate.materials import KINDS, describe, load_materials
+
+    for m in load_materials():
+        click.echo(f"{m.label:10} {m.name:18} {KINDS[m.kind]:35} {describe(m)}")
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Store to write (.h5).")
+@click.option("--preset", default="small", show_default=True, help="tiny, small or full (17,760 spectra).")
+@click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
+@click.option("--jobs", type=int, help="Processes; default: one a CPU.")
+@click.option("--distances", help="Metres, separated by commas, 1.6 to 7; default: the preset's.")
+@click.option("--spectra", type=int, help="Spectra a material and distance; default: the preset's.")
+@click.option("--materials", help="Names separated by commas; default: the preset's.")
+@click.option("--list-materials", is_flag=True, help="Print the table of materials and stop.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def simulate(
+    output: Path | None,
+    preset: str,
+    seed: int,
+    jobs: int | None,
+    distances: str | None,
+    spectra: int | None,
+    materials: str | None,
+    list_materials: bool,
+    quiet: bool,
+) -> None:
+    """Simulate LIBS spectra of reference materials at several distances.
+
+    Plasma emission in local thermodynamic equilibrium (libskit, NIST lines), distance effect, spectrometer
+    and noise; every set is marked as simulated. An interrupted run goes on where it stopped when called
+    again.
+    """
+    if list_materials:
+        _list_materials()
+        return
+    if output is None:
+        raise ConfigError("name the store to write: -o set.h5", field="output")
+    from libsedge_training.simulate.generate import make_plan, run
+
+    plan = make_plan(
+        preset,
+        seed,
+        distances=None if distances is None else _numbers(distances),
+        spectra=spectra,
+        materials=None if materials is None else [name.strip() for name in materials.split(",")],
+    )
+    path = run(plan, output, jobs=jobs, progress=not quiet and sys.stderr.isatty())
+    count = len(plan.materials) * len(plan.distances) * plan.spectra
+    classes = len({material.label for material in plan.materials})
+    click.echo(
+        f"{path}: {count} simulated spectra of {len(plan.materials)} materials in {classes} classes "
+        f"at {len(plan.distances)} distances"
+    )

@@ -1,0 +1,1 @@
+"""Simulated multi-distance LIBS spectra: materials, plasma, scene, instrument, generation."""

@@ -1,0 +1,341 @@
+"""A seeded, resumable simulated set of spectra: materials x distances x shots into one spectra store.
+
+Every random stream is numpy's `SeedSequence` of (seed, what it is for, CRC-32 of the material's name,
+distance in mm): neither the number of processes nor the choice of other materials and distances changes a
+spectrum. Work is one part a material; finished parts wait in ``OUT.parts/`` (counts and a JSON note with
+their SHA-256), so that an interrupted run goes on, and the store appears under its name when it is complete.
+The bytes are the same for the same configuration, library versions and kind of CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from libsedge.errors import ConfigError, FileFormatError
+from libsedge.store import StoreWriter
+
+from libsedge_training.simulate import materials as table
+from libsedge_training.simulate import plasma, scene
+from libsedge_training.simulate.instrument import InstrumentConfig, Spectrometer
+
+#: raised whenever the same configuration gives other spectra than before
+REVISION = 1
+INSTRUMENT = "marscode-like (simulated)"
+#: the eight distances are our choice: the paper's are not public
+DISTANCES = (2.0, 2.3, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
+MAX_SPECTRA = 10_000
+_DARK, _MATERIAL, _CELL = 0, 1, 2  # purposes of random streams
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Distances (m), spectra a material and distance, and how many materials of each class (None = all)."""
+
+    distances: tuple[float, ...]
+    spectra: int
+    per_class: int | None = None
+
+
+PRESETS = {
+    "tiny": Preset((2.0, 3.0, 5.0), 4, 3),
+    "small": Preset(DISTANCES, 6),
+    "full": Preset(DISTANCES, 60),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the bytes of a set; `digest` is its fingerprint."""
+
+    seed: int
+    distances: tuple[float, ...]
+    spectra: int
+    materials: tuple[table.Material, ...]
+    scene: scene.SceneConfig
+    plasma: plasma.PlasmaConfig
+    instrument: InstrumentConfig
+
+    def digest(self) -> str:
+        """SHA-256, hex, of the plan and of libskit's version."""
+        content = {"revision": REVISION, "libskit": plasma.libskit_version(), **asdict(self)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    preset: str,
+    seed: int,
+    *,
+    distances: Sequence[float] | None = None,
+    spectra: int | None = None,
+    materials: Sequence[str] | None = None,
+    scene_config: scene.SceneConfig | None = None,
+    plasma_config: plasma.PlasmaConfig | None = None,
+    instrument_config: InstrumentConfig | None = None,
+) -> Plan:
+    """The plan of a preset with the given changes; anything out of its range is a `ConfigError`."""
+    if preset not in PRESETS:
+        raise ConfigError(f"must be one of {sorted(PRESETS)}", field="preset", value=preset)
+    base = PRESETS[preset]
+    if not 0 <= seed < 2**63:
+        raise ConfigError("must be 0 ... 2^63 - 1", field="seed", value=seed)
+    count = base.spectra if spectra is None else spectra
+    if not 1 <= count <= MAX_SPECTRA:
+        raise ConfigError(f"must be 1 ... {MAX_SPECTRA}", field="spectra", value=count)
+    chosen = base.distances if distances is None else distances
+    rounded = tuple(sorted(scene.check_distance(distance) for distance in chosen))
+    if not rounded or len(set(rounded)) != len(rounded):
+        raise ConfigError(
+            "names each distance (to 1 mm) once, at least one", field="distances", value=list(chosen)
+        )
+    everything = table.load_materials()
+    if materials is None and base.per_class is not None:
+        picked = table.first_of_each_class(everything, base.per_class)
+    else:
+        picked = table.choose(materials, everything)
+    return Plan(
+        seed,
+        rounded,
+        count,
+        picked,
+        scene_config or scene.SceneConfig(),
+        plasma_config or plasma.PlasmaConfig(),
+        instrument_config or InstrumentConfig(),
+    )
+
+
+def _rng(plan: Plan, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(plan.seed, spawn_key=key)))
+
+
+def dark_level(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """(true dark level, float64 [channels]; the mean of measured dark frames, float32 [channels]), counts."""
+    spectrometer = Spectrometer(plan.instrument)
+    rng = _rng(plan, _DARK)
+    pattern = spectrometer.draw_pattern(rng)
+    return pattern, spectrometer.mean_dark(pattern, rng)
+
+
+def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:
+    """Counts uint16 [distances * spectra, channels] of one material, distances in the plan's order."""
+    spectrometer = Spectrometer(plan.instrument)
+    pattern, _ = dark_level(plan)
+    crc = zlib.crc32(material.name.encode())
+    composition = dict(material.composition)
+    rng = _rng(plan, _MATERIAL, crc)
+    target = scene.draw_target(rng, plan.scene)
+    varied = plasma.direction(composition, plan.plasma.spread, rng)
+    states = plasma.state_table(composition, varied, spectrometer.bands, plan.plasma)
+    parts = []
+    for distance in plan.distances:
+        rng = _rng(plan, _CELL, crc, round(distance * 1000))
+        shots = scene.draw_shots(rng, target, distance, plan.spectra, plan.scene)
+        drift = spectrometer.draw_drift(rng, plan.spectra)
+        for start in range(0, plan.spectra, 60):  # bounds the memory
+            rows = slice(start, start + 60)
+            radiance = states.radiance(shots.ln_t[rows], shots.ln_n[rows], shots.composition[rows])
+            radiance *= shots.gain[rows, None]
+            parts.append(spectrometer.expose(spectrometer.electrons(radiance, drift[rows]), pattern, rng))
+    return np.concatenate(parts)
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+class _Parts:
+    """The folder of finished parts beside the output; every file in it is named by this class."""
+
+    def __init__(self, out: Path, plan: Plan) -> None:
+        self.folder = out.with_name(out.name + ".parts")
+        self.plan, self.digest = plan, plan.digest()
+
+    def open(self) -> None:
+        """Make the folder or take over an earlier one of the same plan; `ConfigError` for another plan's."""
+        note = self.folder / "plan.json"
+        self.folder.mkdir(exist_ok=True)
+        if note.exists():
+            found = self._json(note).get("digest")
+            if found != self.digest:
+                raise ConfigError(
+                    "holds parts of another configuration: remove it or choose another output",
+                    file=self.folder,
+                    field="digest",
+                    value=found,
+                )
+        elif any(self.folder.iterdir()):
+            raise ConfigError(
+                "exists and is no folder of parts: remove it or choose another output", file=self.folder
+            )
+        else:
+            _write(note, json.dumps({"digest": self.digest}).encode())
+
+    @staticmethod
+    def _json(path: Path) -> dict[str, object]:
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise FileFormatError(f"not JSON: {error}; remove it to start again", file=path) from error
+        if not isinstance(content, dict):
+            raise FileFormatError("not a JSON object; remove it to start again", file=path)
+        return content
+
+    def _paths(self, material: table.Material) -> tuple[Path, Path]:
+        name = f"{self.plan.materials.index(material):03d}"
+        return self.folder / f"{name}.npy", self.folder / f"{name}.json"
+
+    def done(self, material: table.Material) -> bool:
+        return self._paths(material)[1].exists()
+
+    def save(self, material: table.Material, counts: np.ndarray) -> None:
+        data, note = self._paths(material)
+        buffer = io.BytesIO()
+        np.save(buffer, counts, allow_pickle=False)
+        _write(data, buffer.getvalue())
+        content = {"material": material.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+        _write(note, json.dumps(content).encode())  # last: a part counts from here on
+
+    def load(self, material: table.Material) -> np.ndarray:
+        """The counts of a finished part; `FileFormatError` where it is missing, damaged or another
+        material's.
+        """
+        data, note = self._paths(material)
+        content = self._json(note)
+        if content.get("material") != material.name:
+            raise FileFormatError(
+                f"is not {material.name!r}", file=note, field="material", value=content.get("material")
+            )
+        try:
+            raw = data.read_bytes()
+        except OSError as error:
+            raise FileFormatError(
+                f"cannot be read ({error}); remove {note.name} to compute it again", file=data
+            ) from error
+        found = hashlib.sha256(raw).hexdigest()
+        if found != content.get("sha256"):
+            raise FileFormatError(
+                f"is damaged; remove {note.name} to compute it again", file=data, field="sha256", value=found
+            )
+        counts: np.ndarray = np.load(io.BytesIO(raw), allow_pickle=False)
+        return counts
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def _work(plan: Plan, out: Path, material: table.Material) -> str:
+    _Parts(out, plan).save(material, simulate_material(plan, material))
+    return material.name
+
+
+def _compute(plan: Plan, out: Path, missing: Sequence[table.Material], jobs: int) -> Iterator[str]:
+    """Names of the materials whose parts get finished, in the order of finishing."""
+    if jobs == 1 or len(missing) <= 1:
+        for material in missing:
+            yield _work(plan, out, material)
+        return
+    # spawn: the same start on every platform, and no copy of this process's threads and locks
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(missing)), mp_context=context) as pool:
+        futures = [pool.submit(_work, plan, out, material) for material in missing]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextlib.contextmanager
+def _progress(show: bool, total: int, done: int) -> Iterator[Callable[[], None]]:
+    if not show:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("simulating materials", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, progress: bool = False) -> Path:
+    """Carry out ``plan`` and write the store ``out``, taking over the finished parts of an interrupted run.
+
+    ``jobs``: processes, None = CPUs this process may use. Raises `ConfigError` (an existing ``out``, a
+    missing folder, parts of another plan), `FileFormatError` (a damaged part). Returns the path written.
+    """
+    path = Path(out)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = available if jobs is None else jobs
+    if not 1 <= workers <= 1024:
+        raise ConfigError("must be 1 ... 1024", field="jobs", value=workers)
+    if path.exists():
+        raise ConfigError("exists already: remove it or choose another output", file=path, field="output")
+    if not path.parent.is_dir():
+        raise ConfigError("the folder does not exist", file=path, field="output")
+    parts = _Parts(path, plan)
+    parts.open()
+    missing = [material for material in plan.materials if not parts.done(material)]
+    for material in plan.materials:
+        if material not in missing:
+            parts.load(material)  # proves earlier parts before hours of work are added to them
+    total = len(plan.materials)
+    with _progress(progress, total, total - len(missing)) as advance:
+        for _ in _compute(plan, path, missing, workers):
+            advance()
+    spectrometer = Spectrometer(plan.instrument)
+    _, dark = dark_level(plan)
+    cells = len(plan.distances) * plan.spectra
+    with StoreWriter(
+        path,
+        wavelength=spectrometer.wavelength,
+        dtype=np.uint16,
+        dark=dark,
+        quantity="counts",
+        saturation=float(plan.instrument.saturation_counts),
+        instrument=INSTRUMENT,
+        source=f"libsedge simulate, seed {plan.seed}, plan {plan.digest()[:16]}, "
+        f"libskit {plasma.libskit_version()} (NIST ASD)",
+        simulated=True,
+    ) as store:
+        for material in plan.materials:
+            store.append(
+                parts.load(material),
+                specimen=[material.name] * cells,
+                label=[material.label] * cells,
+                distance_m=np.repeat(np.array(plan.distances, np.float32), plan.spectra),
+                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), len(plan.distances)),
+            )
+    parts.remove()
+    return path
+
+
+def generate(
+    preset: str,
+    out: str | os.PathLike[str],
+    seed: int,
+    *,
+    jobs: int | None = None,
+    distances: Sequence[float] | None = None,
+    spectra: int | None = None,
+    materials: Sequence[str] | None = None,
+    progress: bool = False,
+) -> Path:
+    """Simulate the set of a preset (`PRESETS`) into the store ``out``; see `make_plan` and `run`."""
+    plan = make_plan(preset, seed, distances=distances, spectra=spectra, materials=materials)
+    return run(plan, out, jobs=jobs, progress=progress)
