@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from libsedge.errors import AxisError, ConfigError, FileFormatError, SpectrumError
+from libsedge.errors import AxisError, ConfigError, FileFormatError, SedgeError, SpectrumError
 from libsedge_training import readers
 from libsedge_training.readers import READERS, base, checks
 from libsedge_training.spectra import SpectraSet
@@ -137,6 +137,23 @@ def test_every_reader_holds_the_contract(tmp_path, name):
     (tmp_path / "sound").mkdir()
     (tmp_path / "scratch").mkdir()
     checks.check_reader(BY_NAME[name], maker(tmp_path / "sound" / "file"), tmp_path / "scratch", cuts=cuts)
+
+
+@pytest.mark.parametrize("name", [reader.name for reader in READERS])
+def test_flipped_bytes_never_escape_the_typed_errors(tmp_path, name):
+    data = MAKERS[name][0](tmp_path / "sound").read_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for _ in range(15 if name == "chemcam-ccs" else 100):
+        damaged = bytearray(data)
+        for at in rng.integers(0, min(len(data), 4000), rng.integers(1, 5)):
+            damaged[at] = rng.integers(0, 256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            readers.read(tmp_path / "damaged")
+        except SedgeError:
+            refused += 1
+    assert refused > 0
 
 
 def test_the_conformance_check_can_fail(tmp_path):

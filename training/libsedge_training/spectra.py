@@ -54,8 +54,11 @@ class SpectraSet:
         if counts.ndim != 2:
             raise SpectrumError("must be [n, channels]", field="counts", value=counts.shape)
         n, channels = counts.shape
+        if counts.dtype != np.uint16:
+            with np.errstate(over="ignore"):  # becomes infinite, which validate() refuses
+                counts = counts.astype(np.float32, copy=False)
         fixed: dict[str, Any] = {
-            "counts": counts if counts.dtype == np.uint16 else counts.astype(np.float32, copy=False),
+            "counts": counts,
             "wavelength": np.asarray(self.wavelength, np.float64),
             "distance_m": _column(self.distance_m, np.float32, np.full(n, np.nan, np.float32)),
             "specimen": _column(self.specimen, np.str_, np.full(n, "", np.str_)),

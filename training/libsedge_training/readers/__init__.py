@@ -82,6 +82,7 @@ def read(
     if distance_m is not None and not (np.isfinite(distance_m) and distance_m > 0):
         raise ConfigError("must be a positive number of metres", field="distance_m", value=distance_m)
     left_out: list[str] = []
+    among: list[Path] | None
     if not isinstance(path, str | os.PathLike):
         wanted = [Path(p) for p in path]
         among = wanted
@@ -94,8 +95,7 @@ def read(
         if not wanted:
             raise FileFormatError(f"holds no file of a known format ({_known()})", file=path)
     else:
-        wanted = [Path(path)]
-        among = sorted(Path(path).parent.iterdir()) if Path(path).is_file() else wanted
+        wanted, among = [Path(path)], None
     joined = _join(_sets(wanted, among, medium))
     if left_out:
         joined = replace(joined, source=f"{joined.source}; left out: {', '.join(left_out)}")
@@ -115,7 +115,10 @@ def _known() -> str:
     return ", ".join(name for name, _ in formats())
 
 
-def _sets(wanted: Sequence[Path], among: Sequence[Path], medium: str | None) -> list[tuple[Path, SpectraSet]]:
+def _sets(
+    wanted: Sequence[Path], among: Sequence[Path] | None, medium: str | None
+) -> list[tuple[Path, SpectraSet]]:
+    """Each measurement's first file and spectra; ``among`` None = siblings are sought beside the file."""
     done: set[Path] = set()
     sets = []
     for path in wanted:
@@ -124,7 +127,9 @@ def _sets(wanted: Sequence[Path], among: Sequence[Path], medium: str | None) -> 
         reader = find(path)
         if reader is None:
             raise FileFormatError(f"is of no known format ({_known()})", file=path)
-        members = reader.members(path, among)
+        members = [path]
+        if reader.multipart:
+            members = reader.members(path, sorted(path.parent.iterdir()) if among is None else among)
         done.update(members)
         sets.append((path, reader.read(path, medium=medium, members=members)))
     return sets

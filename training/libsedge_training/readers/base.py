@@ -39,6 +39,7 @@ class Reader(ABC):
 
     name: ClassVar[str]  # the id, e.g. "chemcam-ccs"
     title: ClassVar[str]  # one line for people
+    multipart: ClassVar[bool] = False  # whether one measurement may be several files
     medium: ClassVar[str]  # of the axis when neither file nor user says: "vacuum" or "air"
 
     @abstractmethod
@@ -47,7 +48,7 @@ class Reader(ABC):
         raises."""
 
     def members(self, path: Path, among: Sequence[Path]) -> list[Path]:
-        """``path`` and those of ``among`` that hold other parts (spectrometers) of the same measurement."""
+        """``path`` and those of ``among`` that hold other parts of the same measurement (if `multipart`)."""
         return [path]
 
     @abstractmethod

@@ -38,6 +38,7 @@ class _Part(NamedTuple):
 class OceanText(Reader):
     name = "ocean-text"
     title = "Ocean Optics OceanView/SpectraSuite text, spectrometers joined"
+    multipart = True
     medium = "air"
 
     def sniff(self, head: bytes, path: Path) -> bool:

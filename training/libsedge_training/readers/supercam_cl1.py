@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from libsedge.errors import FileFormatError
+from libsedge.errors import FileFormatError, SedgeError
 
 from ..spectra import SpectraSet
 from .base import Reader, metres
@@ -41,7 +41,9 @@ class SuperCamCl1(Reader):
                 # from memory: astropy leaves a file open when it refuses it
                 with fits.open(io.BytesIO(path.read_bytes()), checksum=True) as hdus:
                     return self._read(path, hdus, medium)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, Warning) as error:
+        except SedgeError:
+            raise
+        except Exception as error:  # a damaged header makes astropy raise nearly anything
             raise FileFormatError(f"not a whole SuperCam CL1 file: {error}", file=path) from error
 
     def _read(self, path: Path, hdus: Any, medium: str | None) -> SpectraSet:
