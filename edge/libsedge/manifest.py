@@ -33,7 +33,7 @@ REQUIRED = frozenset(
 )
 
 _SEMVER = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]{1,64})?")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MANIFEST_KEYS = (
     "arena_bytes",
@@ -132,7 +132,7 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
         value,
         "this runtime reads 1",
     )
-    _text(manifest, "name", _NAME, MANIFEST, "must be 1-64 of a-z 0-9 _ -")
+    _text(manifest, "name", NAME, MANIFEST, "must be 1-64 of a-z 0-9 _ -")
     for key in ("version", "minimum_runtime"):
         _text(manifest, key, _SEMVER, MANIFEST, "must be a semantic version such as 1.0.0")
     _integer(manifest, "counter", 1, 2**53 - 1, MANIFEST)

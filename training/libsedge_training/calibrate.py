@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from libsedge.errors import DatasetError
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.special import log_softmax  # type: ignore[import-untyped]
 
 TARGET_ACCURACY = 0.95
 MIN_COVERAGE = 0.8

@@ -1,0 +1,56 @@
+"""`libsedge export`: a finished run becomes a signed bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="NAME.sedge"
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="The run's spectra; default: where run.json says."
+)
+@click.option("--name", help="Name of the model; default: the run folder's.")
+@click.option("--version", default="0.1.0", show_default=True, help="Semantic version.")
+@click.option(
+    "--counter", default=1, show_default=True, help="Raise it with every bundle: older ones are blocked."
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Private key; default: LIBSEDGE_HOME/signing.key."
+)
+@click.option(
+    "--goldens", default=8, show_default=True, help="Spectra whose outputs every board must reproduce."
+)
+def export(
+    run: Path,
+    output: Path,
+    data: Path | None,
+    name: str | None,
+    version: str,
+    counter: int,
+    key: Path | None,
+    goldens: int,
+) -> None:
+    """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
+    from rich.console import Console
+
+    from libsedge_training.export import export_run
+
+    console = Console(stderr=True)
+    with console.status("exporting"):
+        export_run(
+            run,
+            output,
+            data=data,
+            name=name,
+            version=version,
+            counter=counter,
+            key=key,
+            goldens=goldens,
+            say=lambda step, text: click.echo(f"{step:<10} {text}"),
+        )

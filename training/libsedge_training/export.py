@@ -1,0 +1,292 @@
+"""From a finished run to a signed bundle: quantise, generate, compile, prove, calibrate, sign.
+
+Nothing is written unless the compiled kernel equals the NumPy reference on every cell compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from libsedge import __version__, keys
+from libsedge._core import Model
+from libsedge.bundle import Bundle, target
+from libsedge.errors import ConfigError, ModelError, RunError, SelfTestError
+from libsedge.manifest import NAME, parse_version
+from libsedge.preprocess import PreprocessConfig, Preprocessor
+from libsedge_native import ir, reference
+from libsedge_native.bundle_writer import BundleInfo, write_bundle
+from libsedge_native.generate import GeneratedModel, default_goldens, generate
+from libsedge_native.onnx_export import to_onnx
+from libsedge_native.onnx_import import from_onnx
+from libsedge_native.toolchain import compile_shared
+
+from . import prove, quantise
+from .calibrate import Calibration, Figures, calibrate
+from .evaluate import run_data, split_part
+from .model import fold, load_run
+from .model_card import by_distance, model_card
+from .prepare import preprocessed
+from .spectra import SpectraSet
+
+#: most spectra used to choose ranges and to choose between the rules; the kernel meets all validation spectra
+MOST_SPECTRA = 1024
+#: spectra that the slow NumPy reference runs beside the kernel
+REFERENCE_ROWS = 16
+#: white-noise frames that stand in for dark frames when min_contrast is chosen
+NOISE_FRAMES = 256
+
+
+Say = Callable[[str, str], None]
+
+
+def spread(data: SpectraSet, most: int) -> SpectraSet:
+    """At most `most` spectra of a set, evenly spaced over its rows."""
+    return data.select(np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64))
+
+
+def describe(graph: ir.Graph) -> tuple[str, ...]:
+    """One line a layer: op, shapes, and what it does besides."""
+    lines = []
+    for op, x, y in zip(graph.ops, graph.tensors, graph.tensors[1:], strict=False):
+        text = f"{op.name}: {type(op).__name__} {x.channels}x{x.length} -> {y.channels}x{y.length}"
+        if isinstance(op, ir.Conv1d):
+            text += f", taps {op.weight.shape[2]}, stride {op.stride}, pads {op.pads[0]}+{op.pads[1]}"
+            text += ", ReLU" if op.relu else ""
+        if isinstance(op, (ir.Conv1d, ir.Dense)):
+            text += f", {op.weight.size} weights"
+        lines.append(text)
+    return tuple(lines)
+
+
+def identifier(name: str) -> str:
+    """A C identifier for a bundle's name."""
+    text = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    return text if text[:1].isalpha() else f"m_{text}"
+
+
+def noise_contrast(preprocessor: Preprocessor) -> np.ndarray:
+    """Contrasts of white-noise frames, like dark frames or missed shots less their dark."""
+    frames = np.random.default_rng(0).normal(0.0, 10.0, (NOISE_FRAMES, preprocessor.channels))
+    reports = preprocessor.report(frames.astype(np.float32))
+    assert isinstance(reports, list)
+    return np.array([report.contrast for report in reports])
+
+
+def _check_options(name: str, version: str, counter: int, goldens: int) -> None:
+    """What the manifest would refuse is refused before any work is done."""
+    if NAME.fullmatch(name) is None:
+        raise ConfigError("must be 1-64 of a-z 0-9 _ -, first a letter or digit", field="--name", value=name)
+    try:
+        parse_version(version)
+    except ValueError as why:
+        raise ConfigError(str(why), field="--version") from why
+    for field, value in (("--counter", counter), ("--goldens", goldens)):
+        if value < 1:
+            raise ConfigError("must be at least 1", field=field, value=value)
+
+
+def _choose(net: Any, train: np.ndarray, held: np.ndarray, name: str, say: Say) -> quantise.Choice:
+    choice = quantise.choose(fold(net), train, held, prove.run_onnxruntime, identifier(name))
+    shares = ", ".join(f"{rule} {share:.4f}" for rule, share in choice.agreement.items())
+    say("quantise", f"rule {choice.rule}; top-1 agreement with the float net, by rule: {shares}")
+    return choice
+
+
+def _build(graph: ir.Graph, say: Say) -> tuple[GeneratedModel, bytes]:
+    onnx = to_onnx(graph)
+    if from_onnx(onnx).digest != graph.digest:
+        raise ModelError("reads back as another graph", field="model.onnx")
+    generated = generate(onnx)
+    shared = compile_shared(generated, target())
+    say("compile", f"{target()} ({', '.join(generated.isas)}); arena {generated.arena_bytes:,} bytes")
+    return generated, shared
+
+
+def prove_kernel(
+    graph: ir.Graph, generated: GeneratedModel, shared: bytes, real: np.ndarray, say: Say
+) -> None:
+    """Every instruction set that runs here equals the reference; ONNX Runtime runs int8 and is within 1 step.
+
+    real : int8 inputs [n, input length] of preprocessed spectra. The reference meets REFERENCE_ROWS of them
+    and as many of random bytes, the kernels meet each other and ONNX Runtime on all. Raises SelfTestError
+    or ModelError.
+    """
+    random = default_goldens(graph, REFERENCE_ROWS)
+    few = np.concatenate([real[np.linspace(0, len(real) - 1, REFERENCE_ROWS).astype(np.int64)], random])
+    oracle = reference.run(graph, few)
+    every = np.concatenate([real, random])
+    theirs = prove.run_onnxruntime(graph, every)
+    ops = prove.quantised_ops(generated.onnx)
+    logits: np.ndarray | None = None
+    for isa, runnable in Model(shared).isas:
+        if not runnable:
+            say("kernel", f"{isa}: this machine cannot run it; not compared")
+            continue
+        model = Model(shared, isa)
+        model.self_test()
+        found = prove.compare(model.run_batch(few), oracle)
+        if not found.exact:
+            raise SelfTestError(f"differs from the reference: {found}", field=f"kernel {isa}")
+        ours = model.run_batch(every)
+        same = prove.compare(ours, ours if logits is None else logits)
+        if not same.exact:
+            raise SelfTestError(f"differs from the other kernels: {same}", field=f"kernel {isa}")
+        logits = ours
+        say("kernel", f"{isa} and the NumPy reference: {found}")
+    if logits is None:
+        raise SelfTestError("no instruction set of this model runs here", field="kernel")
+    beside = prove.compare(logits, theirs)
+    if beside.worst > 1:
+        raise ModelError(f"ONNX Runtime disagrees by more than 1 step: {beside}", field="model.onnx")
+    say("oracle", f"kernel and ONNX Runtime: {beside}; {len(ops)} ops, none in float")
+
+
+def _calibrate(
+    held: SpectraSet, target_class: np.ndarray, logits: np.ndarray, config: PreprocessConfig, say: Say
+) -> tuple[Calibration, Figures]:
+    preprocessor = Preprocessor(config, held.wavelength, held.mask)
+    reports = preprocessor.report(held.counts, held.saturation, held.dark)
+    assert isinstance(reports, list)
+    found, figures = calibrate(
+        logits,
+        target_class,
+        np.array([report.contrast for report in reports]),
+        np.array([report.saturated for report in reports]) / max(int(held.mask.sum()), 1),
+        noise_contrast(preprocessor),
+    )
+    say(
+        "calibrate",
+        f"temperature {found.temperature:g}, min_confidence {found.min_confidence:g}, "
+        f"min_contrast {found.min_contrast:g}; validation accuracy {figures.accuracy:.4f}, "
+        f"{figures.accepted_accuracy:.4f} of the {figures.coverage:.1%} accepted",
+    )
+    return found, figures
+
+
+def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
+    data = run["data"]
+    return {
+        "simulated": bool(run["simulated"]),
+        "data_sha256": data["digest"],
+        "data_source": data["source"],
+        "spectra": run["spectra"],
+        "specimens": {part: len(names) for part, names in run["specimens"].items()},
+        "config": run["config"],
+        "epochs_run": run["epochs_run"],
+        "versions": run["versions"],
+        "exported_by": f"libsedge {__version__}",
+    }
+
+
+def _evaluation(run_dir: Path) -> dict[str, Any] | None:
+    """RUN/evaluation.json, None where the run was not evaluated; RunError where it is damaged."""
+    file = run_dir / "evaluation.json"
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as why:
+        raise RunError(f"cannot be read: {why}", file=file) from why
+    if not isinstance(found, dict) or found.get("format") != "libsedge-evaluation":
+        raise RunError("is not an evaluation", file=file, field="format")
+    return found
+
+
+def export_run(
+    run_dir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    version: str = "0.1.0",
+    counter: int = 1,
+    key: str | os.PathLike[str] | None = None,
+    goldens: int = 8,
+    say: Say = lambda step, text: None,
+) -> Bundle:
+    """Export the run to the bundle `out`; `say(step, figures)` is called as each step ends.
+
+    data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
+    LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
+
+    Raises ConfigError (options, keys), RunError or DatasetError (run, data), ToolchainError, ModelError or
+    SelfTestError (the kernel is not the network), BundleError. `out` is then as it was before.
+    """
+    folder = Path(run_dir)
+    name = folder.resolve().name.lower() if name is None else name
+    _check_options(name, version, counter, goldens)
+    private = keys.load_private(key)
+    evaluation = _evaluation(folder)
+    net, run = load_run(folder)
+    say("run", f"{run['net']['name']}, {len(run['classes'])} classes, {run['epochs_run']} epochs")
+
+    spectra = run_data(folder, run, None if data is None else os.fspath(data))
+    config = PreprocessConfig.from_json(run["preprocess"])
+    train = spread(split_part(spectra, run, "train"), MOST_SPECTRA)
+    held = split_part(spectra, run, "validation")
+    train_x, _ = preprocessed(train, config)
+    held_x, _ = preprocessed(held, config)
+    kind = "simulated" if run["simulated"] else "measured"
+    say("spectra", f"{len(train)} of training for the ranges, {len(held)} of validation ({kind})")
+
+    choice = _choose(net, train_x, held_x, name, say)
+    graph = choice.graph
+    generated, shared = _build(graph, say)
+    real = quantise.quantise_input(graph, held_x)
+    prove_kernel(graph, generated, shared, real, say)
+
+    logits = quantise.dequantise_logits(graph, Model(shared).run_batch(real))
+    numbers = {label: number for number, label in enumerate(run["classes"])}
+    truth = np.array([numbers[label] for label in held.label.tolist()])
+    found, figures = _calibrate(held, truth, logits, config, say)
+    right, accepted = logits.argmax(axis=1) == truth, _confidence(logits, found) >= found.min_confidence
+
+    quantised = graph.input.quant
+    full = PreprocessConfig(config.segments, config.compress, quantised.scale, quantised.zero_point)
+    shown = spread(train, goldens)
+    inputs = Preprocessor(full, shown.wavelength, shown.mask).int8(shown.counts, shown.dark)
+    card = model_card(
+        name=name,
+        version=version,
+        run=run,
+        validation=by_distance(held.distance_m, right, accepted),
+        calibration=found,
+        figures=figures,
+        choice=choice,
+        evaluation=evaluation,
+    )
+    bundle = write_bundle(
+        out,
+        info=BundleInfo(
+            name=name,
+            version=version,
+            counter=counter,
+            instrument=run["data"]["instrument"],
+            arena_bytes=generated.arena_bytes,
+            layers=describe(graph),
+            training=_provenance(run),
+        ),
+        onnx=generated.onnx,
+        sources={file: generated.files[file] for file in ("model.cpp", "model.h")},
+        kernels={target(): shared},
+        preprocess=full,
+        labels=run["classes"],
+        calibration=found.to_json(graph.output.quant.scale, graph.output.quant.zero_point),
+        goldens=(inputs, reference.run(graph, inputs)),
+        model_card=card,
+        private=private,
+    )
+    bundle.model()
+    say("bundle", f"{out}: {bundle.size:,} bytes, {len(inputs)} goldens hold here, sha256 {bundle.digest}")
+    return bundle
+
+
+def _confidence(logits: np.ndarray, found: Calibration) -> np.ndarray:
+    scaled = logits / found.temperature
+    return 1.0 / np.exp(scaled - scaled.max(axis=1, keepdims=True)).sum(axis=1)
