@@ -92,9 +92,14 @@ def test_a_run_is_complete_and_can_be_loaded(data: SpectraSet, finished: Path) -
     assert "/" not in json.dumps({k: v for k, v in run.items() if k != "versions"})
     history = curves(finished)
     assert [record["epoch"] for record in history] == [1, 2, 3]
-    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
     best = min(history, key=lambda r: r["validation_loss"])
-    assert run["best"] == best
+    assert run["best"] == {
+        "epoch": best["epoch"],
+        "loss": best["validation_loss"],
+        "accuracy": best["validation_accuracy"],
+    }
+    assert fit.TrainConfig.from_json(run["config"]) == SMALL
     # The stored net is the best epoch's: its validation loss comes out again.
     held = np.isin(data.specimen, run["specimens"]["validation"])
     x = torch.from_numpy(preprocessed(data.select(held), segments_for(net.spec))[0])
@@ -259,8 +264,8 @@ def test_weights_come_from_the_training_part_only(data: SpectraSet, finished: Pa
     b = fit.train(replace(data, counts=counts), tmp_path / "b", config, threads=1)
     assert a["data"]["digest"] != b["data"]["digest"]
     assert a["weights"] == b["weights"]
-    assert a["best"]["loss"] == b["best"]["loss"]
-    assert a["best"]["validation_loss"] != b["best"]["validation_loss"]
+    assert curves(tmp_path / "a")[0]["train_loss"] == curves(tmp_path / "b")[0]["train_loss"]
+    assert a["best"]["loss"] != b["best"]["loss"]
     assert (
         abs(np.average([w["mean"] for w in a["weights"]], weights=[w["spectra"] for w in a["weights"]]) - 1)
         < 1e-9
@@ -344,6 +349,8 @@ def test_bad_input_leaves_no_folder(data: SpectraSet, tmp_path: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             replace(SMALL, **changes)
+    with pytest.raises(ConfigError, match="not a training configuration"):
+        fit.TrainConfig.from_json({"net": "m"})
     with pytest.raises(ConfigError, match="threads"):
         fit.train(data, tmp_path / "run", SMALL, threads=0)
     assert list(tmp_path.iterdir()) == []

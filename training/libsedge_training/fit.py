@@ -15,7 +15,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -70,6 +70,16 @@ class TrainConfig:
         net_spec(self.net)
         weighting.strategy(self.weighting)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """Inverse of `to_json`; ConfigError names what is wrong."""
+        try:
+            varied = dict(data["augmentation"])
+            varied["gaps"] = tuple((float(low), float(high)) for low, high in varied["gaps"])
+            return cls(**{**data, "augmentation": Augmentation(**varied)})
+        except (KeyError, TypeError, ValueError) as wrong:
+            raise ConfigError(f"not a training configuration: {wrong}", field="config") from wrong
+
     def to_json(self) -> dict[str, Any]:
         """JSON-able dict, tuples as lists; the weighting by its canonical name."""
         named = replace(self, weighting=weighting.strategy(self.weighting).name)
@@ -105,6 +115,8 @@ def train(
     data_file : how to find the data again, relative to `run_dir`; written into run.json.
     console : shows progress; None = silent. on_epoch : called with each epoch's record after its checkpoint.
 
+    `best` of the result is {epoch, loss, accuracy} of the validation part at the kept epoch, the loss
+    without weights.
     Raises DatasetError (splits, weights), ConfigError, RunError (a loss that is not finite marks the run
     "diverged").
     """
@@ -253,7 +265,7 @@ class _Loop:
             try:
                 while len(self.history) < self.config.epochs and not self._stalled():
                     record = self._epoch(progress)
-                    for name in ("loss", "validation_loss", "validation_accuracy", "lr"):
+                    for name in ("train_loss", "validation_loss", "validation_accuracy", "lr"):
                         board.add_scalar(name, record[name], record["epoch"])
                     if self.on_epoch is not None:
                         self.on_epoch(record)
@@ -282,7 +294,7 @@ class _Loop:
             self.optimizer.step()
             summed += float(loss.detach()) * len(rows)
             progress.advance(task)
-        record: dict[str, Any] = {"epoch": number, "loss": summed / len(self.x), "lr": lr}
+        record: dict[str, Any] = {"epoch": number, "train_loss": summed / len(self.x), "lr": lr}
         record |= self._validate(number)
         record["seconds"] = round(time.perf_counter() - begin, 3)
         self.history.append(record)
@@ -294,7 +306,7 @@ class _Loop:
         progress.remove_task(task)
         if self.console is not None:
             self.console.print(
-                f"epoch {number}/{total}: loss {record['loss']:.4f}, "
+                f"epoch {number}/{total}: loss {record['train_loss']:.4f}, "
                 f"validation loss {record['validation_loss']:.4f}, "
                 f"balanced accuracy {record['validation_accuracy']:.3f}, {record['seconds']:.1f} s"
             )
@@ -332,7 +344,12 @@ class _Loop:
     def _finish(self) -> dict[str, Any]:
         self.net.load_state_dict(self.best)
         save_weights(self.net, self.folder / "model.safetensors")
-        best = {k: v for k, v in self._best_record().items() if k != "seconds"}
+        kept = self._best_record()
+        best = {
+            "epoch": kept["epoch"],
+            "loss": kept["validation_loss"],
+            "accuracy": kept["validation_accuracy"],
+        }
         self.run |= {"status": "complete", "epochs_run": len(self.history), "best": best}
         write_atomic(self.folder / "run.json", dump_json(self.run))
         return self.run

@@ -1,0 +1,89 @@
+"""`libsedge train`: a set of spectra becomes a run folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from libsedge_training import fit
+from libsedge_training.model import NETS, macs, net_spec, read_run
+from libsedge_training.readers import read
+
+_DEFAULT = fit.TrainConfig()
+_CONFIG = (
+    "net",
+    "weighting",
+    "epochs",
+    "patience",
+    "batch",
+    "lr",
+    "seed",
+    "test_specimens",
+    "validation_specimens",
+)
+
+
+@click.command()
+@click.argument("spectra", metavar="SET.h5", type=click.Path(exists=True))
+@click.option("-o", "--output", "run_dir", metavar="RUN", required=True, help="Folder of the run; made here.")
+@click.option("--net", type=click.Choice(list(NETS)), default=_DEFAULT.net, show_default=True)
+@click.option(
+    "--weighting",
+    metavar="NAME",
+    default=_DEFAULT.weighting,
+    show_default=True,
+    help="Weights of the training spectra; see `libsedge weights --list`.",
+)
+@click.option("--epochs", type=int, default=_DEFAULT.epochs, show_default=True)
+@click.option(
+    "--patience", type=int, default=_DEFAULT.patience, show_default=True, help="Epochs without a better one."
+)
+@click.option("--batch", type=int, default=_DEFAULT.batch, show_default=True)
+@click.option("--lr", type=float, default=_DEFAULT.lr, show_default=True, help="First learning rate (Adam).")
+@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Of split, net and batches.")
+@click.option("--test-specimens", type=int, default=_DEFAULT.test_specimens, show_default=True)
+@click.option("--validation-specimens", type=int, default=None, help="Default: 15 %, at least one a class.")
+@click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its own options.")
+@click.option("--threads", type=int, default=None, help="CPU threads of torch; default: torch's choice.")
+@click.pass_context
+def train(
+    ctx: click.Context, spectra: str, run_dir: str, resume: bool, threads: int | None, **chosen: Any
+) -> None:
+    """Train a 1-D CNN on a set of labelled spectra, split by specimen."""
+    started = resume and (Path(run_dir) / "run.json").exists()
+    if started:
+        config = fit.TrainConfig.from_json(read_run(run_dir)["config"])
+        given = [n for n in _CONFIG if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT]
+        config = replace(config, **{name: chosen[name] for name in given})
+    else:
+        config = fit.TrainConfig(**chosen)
+    data = read(spectra)
+    console = Console(stderr=True)
+    spec = net_spec(config.net)
+    console.print(
+        f"{len(data)} spectra{' (simulated)' if data.simulated else ''}, {len(data.classes)} classes, "
+        f"{len(data.specimens)} specimens; net {spec.name}, "
+        f"{macs(spec, spec.points, max(2, len(data.classes))):,} MACs; weighting {config.weighting}",
+        highlight=False,
+    )
+    run = fit.train(
+        data,
+        run_dir,
+        config,
+        resume=resume,
+        threads=threads,
+        data_file=Path(os.path.relpath(spectra, run_dir)).as_posix(),
+        console=console,
+    )
+    best = run["best"]
+    click.echo(
+        f"{run_dir}: epoch {best['epoch']} of {run['epochs_run']} kept, validation loss {best['loss']:.4f}, "
+        f"balanced accuracy {best['accuracy']:.1%} on {len(run['specimens']['validation'])} specimens"
+        f"{' (simulated spectra)' if run['simulated'] else ''}"
+    )
