@@ -11,6 +11,7 @@ from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Sour
 
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
+    "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 
@@ -109,7 +110,7 @@ def _render(template: str, source: Source) -> str:
         align=ALIGN,
         input_len=graph.input.channels * graph.input.length,
         classes=graph.output.channels,
-        headers=headers(source.program.kernels),
+        headers=[name for name in headers(source.program.kernels) if name.endswith(".h")],
         kernels=[_kernel(k, crc) for k, crc in zip(source.program.kernels, source.crcs, strict=True)],
         golden_count=len(source.golden_inputs),
         golden_inputs=_rows(source.golden_inputs.reshape(-1), "int8_t"),

@@ -256,6 +256,8 @@ class Graph:
         for name in names:
             if not (name.isascii() and name.isidentifier()):
                 raise ModelError("op names must be ASCII identifiers", field="op", value=name)
+            if name.startswith("sedge_"):
+                raise ModelError("names that begin with sedge_ are the generator's", field="op", value=name)
         if len(set(names)) != len(names):
             raise ModelError("op names must differ", field="graph", value=self.name)
         tensors = [self.input]

@@ -13,14 +13,16 @@ from libsedge_native.lowered import Program
 from libsedge_native.passes.dense_as_conv import dense_as_conv
 from libsedge_native.passes.fuse_pool import fuse_pool
 from libsedge_native.passes.lower_scalar import lower_scalar
+from libsedge_native.passes.lower_vector import lower_vector
 from libsedge_native.passes.plan_memory import plan_memory
 
 #: instruction sets besides "scalar", fastest first
-VECTOR_ISAS: tuple[str, ...] = ()
+VECTOR_ISAS: tuple[str, ...] = ("avx512vnni",)
 
 PIPELINE: tuple[Callable[[Program], Program], ...] = (
     dense_as_conv,
     fuse_pool,
+    lower_vector,
     lower_scalar,
     plan_memory,
 )

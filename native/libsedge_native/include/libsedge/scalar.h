@@ -7,6 +7,8 @@
 
 #include "requantise.h"
 
+#define SEDGE_HAVE_scalar 1
+
 namespace sedge {
 namespace scalar {
 

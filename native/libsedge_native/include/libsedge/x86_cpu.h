@@ -1,0 +1,52 @@
+/* What an x86 CPU and its operating system can run; CPUID and XGETBV, no library. */
+#ifndef LIBSEDGE_X86_CPU_H
+#define LIBSEDGE_X86_CPU_H
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define SEDGE_X86_64 1
+
+#include <cpuid.h>
+#include <cstdint>
+
+namespace sedge {
+namespace x86 {
+
+struct Features {
+    bool avx2 = false;       /* with FMA, and the registers enabled by the system */
+    bool avxvnni = false;    /* VNNI on 256-bit registers, VEX encoding */
+    bool avx512vnni = false; /* AVX-512 F, BW, VL and VNNI */
+};
+
+inline Features features() {
+    Features found;
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return found;
+    const bool osxsave = (c >> 27 & 1U) != 0;
+    const bool fma = (c >> 12 & 1U) != 0;
+    if (!osxsave) return found;
+    uint32_t low = 0;
+    uint32_t high = 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    const bool ymm = (low & 0x06U) == 0x06U;
+    const bool zmm = (low & 0xE6U) == 0xE6U;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
+    const unsigned subleaves = a;
+    found.avx2 = ymm && fma && (b >> 5 & 1U) != 0;
+    const bool f = (b >> 16 & 1U) != 0;
+    const bool bw = (b >> 30 & 1U) != 0;
+    const bool vl = (b >> 31 & 1U) != 0;
+    found.avx512vnni = found.avx2 && zmm && f && bw && vl && (c >> 11 & 1U) != 0;
+    if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
+        found.avxvnni = found.avx2 && (a >> 4 & 1U) != 0;
+    }
+    return found;
+}
+
+} // namespace x86
+} // namespace sedge
+
+#endif
+#endif

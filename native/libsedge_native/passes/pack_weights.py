@@ -1,0 +1,118 @@
+"""Weights, biases and scales of a convolution in the order a vector kernel reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libsedge_native.ir import Conv1d, Tensor
+from libsedge_native.reference import multiplier
+
+#: the int32 that, read as float32, is 2**23; adding 0 <= acc < 2**23 gives the float 2**23 + acc
+BIAS_BITS = 0x4B000000
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    weight: NDArray[Any]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    #: the bytes of one window: `runs` runs of `run_steps` groups of four
+    runs: int
+    run_steps: int
+    #: bytes the last window reads behind its input
+    overrun: int
+    #: accumulators carry BIAS_BITS
+    biased: bool
+
+
+def ungrouped(conv: Conv1d) -> NDArray[np.int8]:
+    """int8 [O, I, K]: a grouped convolution is a full one with zeros between the groups."""
+    out, per_group, taps = conv.weight.shape
+    full = np.zeros((out, per_group * conv.groups, taps), np.int8)
+    for o in range(out):
+        first = o // (out // conv.groups) * per_group
+        full[o, first : first + per_group] = conv.weight[o]
+    return full
+
+
+def folded_bias(weight: NDArray[np.int8], conv: Conv1d, x: Tensor) -> NDArray[np.int64]:
+    """`bias - (zero_point + 128) * sum(weight)`: what the uint8 activation q + 128 needs.
+
+    Legal because every tap of every position is summed: padding is in memory and holds the zero point.
+    """
+    total = weight.astype(np.int64).sum(axis=(1, 2))
+    return conv.bias.astype(np.int64) - (x.quant.zero_point + 128) * total
+
+
+def can_be_biased(
+    weight: NDArray[np.int8], bias: NDArray[np.int64], scale: NDArray[np.float32], conv: Conv1d
+) -> bool:
+    """Whether `fma(2**23 + acc, m, -2**23 * m)` is exactly `float32(acc) * m` wherever the result is not
+    clamped.
+
+    Legal where the output is a ReLU at zero point -128 (so negative accumulators give -128 whatever they
+    become), every accumulator stays below 2**23 and above -2**30, and the scaled value stays inside int32.
+    Then 2**23 + acc is an exact float, 2**23 * m is exact, and the multiply-add rounds once, as the product
+    does.
+    """
+    if not conv.relu or conv.quant.zero_point != -128:
+        return False
+    wide = weight.astype(np.int64)
+    high = bias + 255 * np.maximum(wide, 0).sum(axis=(1, 2))
+    low = bias + 255 * np.minimum(wide, 0).sum(axis=(1, 2))
+    scaled = np.abs(np.stack([high, low])).astype(np.float64) * scale
+    return bool(
+        high.max() < 1 << 23 and low.min() > -(1 << 30) and scaled.max() < 1 << 30 and scale.max() < 1 << 60
+    )
+
+
+def pack(conv: Conv1d, x: Tensor, width: int, lanes: int, channels: int, vectors: int, ctype: str) -> Packed:
+    """Pack for windows over uint8 [position][width].
+
+    weight becomes [panel][step][register][lane][4]; channels (a multiple of lanes) includes padding channels,
+    whose weights, biases and scales are zero. Dilation 1 makes a window one run; else every tap is one.
+    """
+    weight = ungrouped(conv)
+    out, inputs, taps = weight.shape
+    one_run = conv.dilation == 1
+    assert one_run or width % 4 == 0
+    bias = folded_bias(weight, conv, x)
+    scale = multiplier(x.quant.scale, conv.weight_scale, conv.quant.scale)
+    biased = can_be_biased(weight, bias, scale, conv)
+
+    window = np.zeros((channels, taps, width), np.int8)
+    window[:out, :, :inputs] = weight.transpose(0, 2, 1)
+    runs, length = (1, taps * width) if one_run else (taps, width)
+    run_steps = -(-length // 4)
+    steps = np.zeros((channels, runs, run_steps * 4), np.int8)
+    steps[:, :, :length] = window.reshape(channels, runs, length)
+    steps = steps.reshape(channels // lanes, lanes, runs * run_steps, 4)
+    panels = [
+        steps[first : first + vectors].transpose(2, 0, 1, 3).reshape(-1)
+        for first in range(0, len(steps), vectors)
+    ]
+    packed = np.concatenate(panels)
+    if ctype == "int16_t":  # pairs (0, 2) and (1, 3) of every group of four, registers apart
+        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 3, 1, 2).reshape(-1).astype(np.int16)
+
+    def padded(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+        full: NDArray[Any] = np.zeros(channels, dtype)
+        full[:out] = values
+        return full
+
+    offset = np.float32(-(2.0**23)) * scale if biased else np.zeros(out, np.float32)
+    return Packed(
+        packed,
+        padded(bias, np.int32) + np.int32(BIAS_BITS if biased else 0),
+        padded(scale, np.float32),
+        padded(offset, np.float32),
+        runs,
+        run_steps,
+        run_steps * 4 - length,
+        biased,
+    )

@@ -1,0 +1,55 @@
+"""Shape of the register tile of a vector convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VectorIsa:
+    """What the tile choice needs to know of an instruction set."""
+
+    name: str
+    #: int32 lanes of a register
+    lanes: int
+    #: registers of accumulators, by registers of channels a tile holds
+    rows: dict[int, int]
+    #: how weights are stored
+    weight_ctype: str
+
+    @property
+    def widest(self) -> int:
+        return max(self.rows)
+
+
+#: Accumulators plus weights plus one broadcast fit the register file (32 or 16); at least ten of them hide
+#: the five cycles of a dot product on two ports.
+VECTOR_ISAS: dict[str, VectorIsa] = {
+    "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t"),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`rows` convolution outputs (a multiple of the pool) times `vectors` registers of channels."""
+
+    rows: int
+    vectors: int
+
+
+def choose_tile(isa: VectorIsa, registers: int, positions: int, pool: int) -> Tile | None:
+    """The tile with the fewest loads a dot product, (rows + vectors) / (rows * vectors).
+
+    registers : of output channels; positions : pooled outputs. None where the pool is too wide for any tile.
+    """
+    best: tuple[float, Tile] | None = None
+    for vectors in sorted(isa.rows, reverse=True):
+        rows = min(isa.rows[vectors] // pool, positions) * pool
+        if vectors > registers or rows == 0:
+            continue
+        loads = (rows + vectors) / (rows * vectors)
+        if registers % vectors:
+            loads += 0.5  # a narrower last panel stores register by register
+        if best is None or loads < best[0] - 1e-9:
+            best = (loads, Tile(rows, vectors))
+    return None if best is None else best[1]
