@@ -197,7 +197,7 @@ def test_bad_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
 def test_somebody_elses_file_is_not_touched(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "diary.txt"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="diary.txt"):
+    with pytest.raises(ConfigError, match=r"diary\.txt"):
         JsonLines(path)
     assert path.read_bytes() == content
 

@@ -147,6 +147,7 @@ class TcpSource(Source):
             raise ConfigError("must be above 0", field="idle_s", value=idle_s)
         self._idle_s, self._max_connections = idle_s, max_connections
         self._stopped = threading.Event()
+        self._turned_at = time.monotonic()
         self._lock = threading.Lock()  # of every connection's socket, unsent bytes and in_flight
         self._waiting: defaultdict[Key, deque[_Connection]] = defaultdict(deque)
         self._connections: list[_Connection] = []
@@ -184,6 +185,10 @@ class TcpSource(Source):
 
     def _poll(self) -> list[tuple[_Connection, Frame]]:
         """One turn: accept, read, send, cut off; the frames that came."""
+        held_s = time.monotonic() - self._turned_at  # the reader waited for the queue; no peer's fault
+        for connection in self._connections:
+            if connection.partial_since is not None:
+                connection.partial_since += held_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             for connection in self._connections:
@@ -198,11 +203,10 @@ class TcpSource(Source):
                 self._accept()
             elif mask & selectors.EVENT_READ:
                 frames += [(event.data, frame) for frame in self._read(event.data)]
-        read = {id(event.data) for event, mask in ready if mask & selectors.EVENT_READ}
-        now = time.monotonic()
+        now = self._turned_at = time.monotonic()
         for connection in list(self._connections):
             since = connection.partial_since
-            if since is not None and now - since > self._idle_s and id(connection) not in read:
+            if since is not None and now - since > self._idle_s:
                 self._numbers["cut_off"] += 1
                 frames += [(connection, frame) for frame in connection.finish(self.refused)]
             with self._lock:

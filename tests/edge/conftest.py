@@ -1,0 +1,100 @@
+"""One real bundle for the edge's tests: a tiny net with random weights, generated, compiled and signed once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from libsedge import bundle, keys
+from libsedge.preprocess import PreprocessConfig, Segment
+
+sys.path.insert(0, str(Path(__file__).parent))  # for mean_classifier.py, also in child processes
+
+POINTS, LABELS = 400, ["andesite", "basalt", "gypsum", "olivine"]
+CALIBRATION = {
+    "temperature": 1.7,
+    "min_confidence": 0.3,
+    "min_contrast": 8.0,
+    "max_saturated_fraction": 0.01,
+    "logit_scale": 0.09,
+    "logit_zero_point": 5,
+}
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """The bundle's file, the home folder whose keys it is signed with, and the graph it was generated from."""
+
+    path: Path
+    home: Path
+    trusted: tuple[keys.TrustedKey, ...]
+    graph: Any
+
+    def open(self) -> bundle.Bundle:
+        return bundle.Bundle.open(self.path, self.trusted)
+
+
+def _graph() -> Any:
+    from libsedge_native import ir
+
+    rng = np.random.default_rng(11)
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.integers(-127, 128, shape).astype(np.int8)
+
+    def small(count: int) -> np.ndarray:
+        return rng.uniform(0.002, 0.004, count).astype(np.float32)
+
+    bias = np.zeros(6, np.int32)
+    return ir.Graph(
+        "tiny",
+        ir.Tensor(1, POINTS, ir.Quant(0.03, -128)),
+        (
+            ir.Conv1d("conv1", weights(6, 1, 7), bias, small(6), ir.Quant(0.03, -128), stride=4, relu=True),
+            ir.MaxPool1d("pool1", 4, 4),
+            ir.Flatten("flatten"),
+            ir.Dense(
+                "dense",
+                weights(len(LABELS), 6 * 24),
+                np.zeros(len(LABELS), np.int32),
+                small(len(LABELS)),
+                ir.Quant(0.09, 5),
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    generate = pytest.importorskip("libsedge_native.generate", reason="the generator is not installed")
+    from libsedge_native import reference, toolchain
+    from libsedge_native.bundle_writer import BundleInfo, write_bundle
+
+    graph = _graph()
+    generated = generate.generate(graph)
+    inputs = generate.default_goldens(graph)
+    folder = tmp_path_factory.mktemp("bundle")
+    private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    trusted = (keys.TrustedKey(keys.public_bytes(private), "signing"),)
+    (folder / "trusted.keys").write_text("".join(key.line() for key in trusted))
+    target = bundle.target()
+    assert target == toolchain.HOST_TARGET
+    write_bundle(
+        folder / "tiny.sedge",
+        info=BundleInfo("tiny", "1.0.0", 1, "none", generated.arena_bytes, (), {"simulated": True}),
+        onnx=generated.onnx,
+        sources={name: generated.files[name] for name in ("model.cpp", "model.h")},
+        kernels={target: toolchain.compile_shared(generated)},
+        preprocess=PreprocessConfig((Segment(240.0, 850.0, POINTS),), scale=0.03, zero_point=-128),
+        labels=LABELS,
+        calibration=CALIBRATION,
+        goldens=(inputs, np.stack([reference.run(graph, row) for row in inputs])),
+        model_card="# tiny\n\nRandom weights; for tests.\n",
+        private=private,
+    )
+    return TinyModel(folder / "tiny.sedge", folder, trusted, graph)
