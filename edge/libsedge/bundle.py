@@ -203,7 +203,8 @@ class Bundle:
         return self.members[f"kernel/{name}/model.so"]
 
     def model(self, isa: str | None = None) -> Model:
-        """The compiled model on this machine, after the goldens came out bit for bit; None takes the fastest.
+        """The compiled model on this machine, after its constants' CRC-32C held and the goldens came out bit for
+        bit; isa None takes the fastest.
 
         Raises SelfTestError where they did not, SignatureError for a bundle opened with verify=False, and the
         errors of `_core.Model` for an instruction set that cannot be had.
@@ -219,6 +220,7 @@ class Bundle:
         if found != wanted:
             raise BundleError(f"is not generated from model.onnx: not {wanted}", file=self.path, value=found)
         model.self_test()
+        model.scrub()
         inputs, outputs = self.goldens
         wrong = np.flatnonzero((model.run_batch(np.array(inputs)) != outputs).any(axis=1))
         if len(wrong):
