@@ -1,7 +1,14 @@
 #include "preprocess.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
+
+#ifdef __FAST_MATH__
+#error "the steps are defined bit for bit: build without -ffast-math"
+#endif
+// 16: float16 has a precision of its own, float32 is as it should be.
+static_assert(FLT_EVAL_METHOD == 0 || FLT_EVAL_METHOD == 16, "float32 has to be rounded to float32");
 
 namespace sedge {
 namespace {

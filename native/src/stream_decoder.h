@@ -4,6 +4,10 @@
 // Damage costs the damaged frame and nothing else. A magic whose header or CRC does not hold is taken for one
 // byte of garbage, and the search goes on at the next byte, so a whole frame inside a false one still comes
 // out. A damaged length can delay what follows by one frame of the largest size at most.
+//
+// Every false header that fits costs one CRC over the length it claims. A stream of nothing else is searched
+// at about 2 MB/s with 65,536 channels, 14 MB/s with 5,400 (one x86 core): keep max_channels near what the
+// instrument sends.
 #ifndef LIBSEDGE_STREAM_DECODER_H
 #define LIBSEDGE_STREAM_DECODER_H
 
