@@ -38,11 +38,8 @@ class _Writer:
 
     def quant(self, name: str, quant: Quant) -> list[str]:
         scale = self.constant(f"{name}_scale", np.array(quant.scale, np.float32))
-        if self.unsigned:
-            zero = np.array(quant.zero_point + 128, np.uint8)
-        else:
-            zero = np.array(quant.zero_point, np.int8)
-        return [scale, self.constant(f"{name}_zero_point", zero)]
+        zero = np.uint8(quant.zero_point + 128) if self.unsigned else np.int8(quant.zero_point)
+        return [scale, self.constant(f"{name}_zero_point", np.array(zero))]
 
     def dequantise(self, x: str, quant: Quant) -> str:
         return self.node("DequantizeLinear", [x, *self.quant(f"{x}_dq", quant)], f"{x}_dq")
@@ -57,7 +54,11 @@ class _Writer:
         for kind, value, scale in (("weight", op.weight, op.weight_scale), ("bias", op.bias, bias_scale)):
             name = self.constant(f"{op.name}_{kind}", value)
             zero = np.zeros(value.shape[0], value.dtype)
-            inputs = [name, self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero_point", zero)]
+            inputs = [
+                name,
+                self.constant(f"{name}_scale", scale),
+                self.constant(f"{name}_zero_point", np.array(zero)),
+            ]
             out.append(self.node("DequantizeLinear", inputs, f"{name}_dq", axis=0))
         return out
 

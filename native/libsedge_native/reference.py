@@ -38,8 +38,8 @@ def _low(op: Conv1d | Dense) -> int:
     return op.quant.zero_point if op.relu else -128
 
 
-def conv1d(op: Conv1d, x: Int8, t: Tensor) -> Int8:
-    """int8 (I, L) to int8 (O, L'); padding holds the zero point, that is, real zero."""
+def conv1d_sum(op: Conv1d, x: Int8, t: Tensor) -> NDArray[np.int64]:
+    """int8 (I, L) to the exact accumulators (O, L'); padding holds the zero point, that is, real zero."""
     centred = x.astype(np.int64) - t.quant.zero_point
     padded = np.pad(centred, ((0, 0), op.pads))
     out, per_group, taps = op.weight.shape
@@ -47,11 +47,14 @@ def conv1d(op: Conv1d, x: Int8, t: Tensor) -> Int8:
     windows = sliding_window_view(padded, span, axis=1)[:, :: op.stride, :: op.dilation]
     windows = windows.reshape(op.groups, per_group, windows.shape[1], taps)
     weight = op.weight.astype(np.int64).reshape(op.groups, out // op.groups, per_group, taps)
-    acc = np.einsum("gilk,goik->gol", windows, weight, optimize=True).reshape(out, -1) + op.bias[
-        :, None
-    ].astype(np.int64)
+    acc = np.einsum("gilk,goik->gol", windows, weight, optimize=True).reshape(out, -1)
+    return np.asarray(acc + op.bias[:, None].astype(np.int64))
+
+
+def conv1d(op: Conv1d, x: Int8, t: Tensor) -> Int8:
+    """int8 (I, L) to int8 (O, L')."""
     scale = multiplier(t.quant.scale, op.weight_scale, op.quant.scale)
-    return requantise(acc, scale[:, None], op.quant.zero_point, _low(op))
+    return requantise(conv1d_sum(op, x, t), scale[:, None], op.quant.zero_point, _low(op))
 
 
 def max_pool(op: MaxPool1d, x: Int8, t: Tensor) -> Int8:
@@ -71,13 +74,16 @@ def flatten(op: Flatten, x: Int8, t: Tensor) -> Int8:
     return x.reshape(-1, 1)
 
 
+def dense_sum(op: Dense, x: Int8, t: Tensor) -> NDArray[np.int64]:
+    """int8 (I, 1) to the exact accumulators (O, 1)."""
+    centred = x.astype(np.int64) - t.quant.zero_point
+    return np.asarray(op.weight.astype(np.int64) @ centred + op.bias[:, None].astype(np.int64))
+
+
 def dense(op: Dense, x: Int8, t: Tensor) -> Int8:
     """int8 (I, 1) to int8 (O, 1)."""
-    acc = op.weight.astype(np.int64) @ (x.astype(np.int64) - t.quant.zero_point) + op.bias[:, None].astype(
-        np.int64
-    )
     scale = multiplier(t.quant.scale, op.weight_scale, op.quant.scale)
-    return requantise(acc, scale[:, None], op.quant.zero_point, _low(op))
+    return requantise(dense_sum(op, x, t), scale[:, None], op.quant.zero_point, _low(op))
 
 
 MEANING: dict[type, Callable[[Any, Int8, Tensor], Int8]] = {
