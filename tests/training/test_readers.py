@@ -234,6 +234,11 @@ def test_ccs_target_line_wins_and_contradictions_are_refused(tmp_path):
         readers.read(ccs(tmp_path / "n", NSHOTS="9"))
     with pytest.raises(FileFormatError, match="rows = 6143"):
         readers.read(ccs(tmp_path / "r", rows=6143))
+    whole = ccs(tmp_path / "cut").read_bytes()
+    for size in (len(whole) - 1, len(whole) - 5):  # inside or behind the last number
+        (tmp_path / "cut").write_bytes(whole[:size])
+        with pytest.raises(FileFormatError, match="complete rows"):
+            readers.read(tmp_path / "cut")
     path = ccs(tmp_path / "w")
     path.write_text(path.read_text().replace("e+02, ", "e+02, oops, ", 1))
     with pytest.raises(FileFormatError, match="line 5"):
@@ -276,6 +281,8 @@ def test_ocean_siblings_are_joined_from_any_of_them(tmp_path):
     assert one.counts.shape == (3, 192)
     np.testing.assert_array_equal(one.counts, other.counts)
     assert one.specimens == ["Rock_01"]
+    assert "Rock_UV_01.txt, Rock_VIS_01.txt, Rock_NIR_01.txt; axis in air" in one.source
+    assert "sorted" not in one.source
     assert np.argwhere(np.diff(one.wavelength) > 1).ravel().tolist() == [63, 127]
     listed = readers.read([tmp_path / "Rock_NIR_01.txt", tmp_path / "Rock_UV_01.txt"])
     assert listed.counts.shape == (3, 128)
