@@ -173,10 +173,10 @@ class StoreWriter:
         """
         if self._file is None:
             raise ConfigError("append only inside the `with` block", file=self.path, field="StoreWriter")
-        values = np.asarray(counts)
-        if values.ndim != 2 or values.shape[1] != self.channels:
-            self._refuse("counts", values.shape, f"must be [n, {self.channels}]")
-        values = self._stored(values)
+        given = np.asarray(counts)
+        if given.ndim != 2 or given.shape[1] != self.channels:
+            self._refuse("counts", given.shape, f"must be [n, {self.channels}]")
+        values = self._stored(given)
         n, first = values.shape[0], self._count
         distance = np.asarray(distance_m, np.float32)
         rows: dict[str, np.ndarray] = {
@@ -192,9 +192,8 @@ class StoreWriter:
         if bad.size:
             where = f"distance_m[{first + int(bad[0])}]"
             self._refuse(where, float(distance[bad[0]]), "must be finite and not negative, or NaN = unknown")
-        dataset = self._file["counts"]
-        dataset.resize(first + n, axis=0)
-        dataset[first:] = values
+        self._file["counts"].resize(first + n, axis=0)
+        self._file["counts"][first:] = values
         for field, column in rows.items():
             self._rows[field].append(column.copy())
         self._count += n
@@ -292,11 +291,10 @@ class StoreReader:
             raise FileFormatError(f"not a readable HDF5 file: {error}", file=self.path) from error
         try:
             self._load(h5py)
-        except SedgeError:
+        except Exception as error:
             self.close()
-            raise
-        except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
-            self.close()
+            if isinstance(error, SedgeError):
+                raise
             raise FileFormatError(f"not a usable spectra store: {error}", file=self.path) from error
 
     def _load(self, h5py: Any) -> None:
@@ -333,8 +331,7 @@ class StoreReader:
                 self._bad("dark", None, "must be finite")
         self.distance_m = self._column(h5py, "distance_m", self._n).astype(np.float32)
         self.shot = self._column(h5py, "shot", self._n).astype(np.int32)
-        self.specimen = self._texts(h5py, "specimen")
-        self.label = self._texts(h5py, "label")
+        self.specimen, self.label = self._texts(h5py, "specimen"), self._texts(h5py, "label")
 
     def _bad(self, field: str, value: object, why: str) -> NoReturn:
         raise FileFormatError(why, file=self.path, field=field, value=value)
