@@ -1,0 +1,292 @@
+"""`libsedge export`: from a run to a bundle that this machine accepts, or nothing at all.
+
+The run is real but tiny: net "s", a few epochs on synthetic lines (not LTE plasma, not measured spectra).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from libsedge import keys
+from libsedge.bundle import Bundle, target
+from libsedge.cli import main
+from libsedge.errors import ConfigError, ModelError, RunError, SelfTestError
+from libsedge.preprocess import Preprocessor
+from libsedge_native import ir, onnx_import, reference
+from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.toolchain import HOST_TARGET, compile_shared
+from libsedge_training import export, fit, prove
+from libsedge_training.evaluate import evaluate_run
+from libsedge_training.spectra import SpectraSet
+from onnx import TensorProto, helper
+
+pytestmark = pytest.mark.skipif(
+    target() != HOST_TARGET, reason=f"models are compiled for {HOST_TARGET} only, this is {target()}"
+)
+CLASSES = ("calcite", "gypsum", "olivine")
+DISTANCES = (2.0, 5.0)
+
+
+def lines_set(seed: int = 0) -> SpectraSet:
+    """3 classes x 4 specimens x 2 distances x 4 shots of synthetic lines on a 900-channel axis."""
+    rng = np.random.default_rng(seed)
+    axis = np.linspace(240.5, 849.5, 900)
+    rows: dict[str, list] = {"counts": [], "distance_m": [], "specimen": [], "label": []}
+    for number, label in enumerate(CLASSES):
+        own = np.random.default_rng(100 + number).choice(900, 25, replace=False)
+        for specimen in range(4):
+            strength = rng.uniform(0.5, 1.5, 25)
+            for distance in DISTANCES:
+                for _ in range(4):
+                    spectrum = rng.normal(200, 10, 900)
+                    spectrum[own] += 40_000 / distance**2 * strength * rng.uniform(0.8, 1.2)
+                    rows["counts"].append(np.clip(np.rint(spectrum), 0, 65_535))
+                    rows["distance_m"].append(distance)
+                    rows["specimen"].append(f"{label}-{specimen}")
+                    rows["label"].append(label)
+    return SpectraSet(
+        counts=np.array(rows["counts"]).astype(np.uint16),
+        wavelength=axis,
+        distance_m=np.array(rows["distance_m"], np.float32),
+        specimen=np.array(rows["specimen"]),
+        label=np.array(rows["label"]),
+        saturation=65_535.0,
+        instrument="line generator",
+        source="synthetic lines of tests/training/test_export.py",
+        simulated=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with set.h5 and run/, evaluated."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = lines_set()
+    data.save(folder / "set.h5")
+    config = fit.TrainConfig(net="s", epochs=4, batch=8, lr=3e-3, test_specimens=3, validation_specimens=3)
+    fit.train(data, folder / "run", config, threads=1, data_file="../set.h5")
+    (folder / "run" / "evaluation.json").write_text(json.dumps(evaluate_run(folder / "run", data)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIBSEDGE_HOME", str(home))
+    if not (home / keys.SIGNING_KEY).exists():
+        keys.generate()
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, home: Path) -> tuple[Path, str]:
+    """(bundle, what the command printed)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIBSEDGE_HOME", str(home))
+        if not (home / keys.SIGNING_KEY).exists():
+            keys.generate()
+        out = trained / "model.sedge"
+        result = CliRunner().invoke(
+            main, ["export", str(trained / "run"), "-o", str(out), "--name", "lines", "--counter", "5"]
+        )
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_the_bundle_is_accepted_and_equals_the_reference(exported: tuple[Path, str]) -> None:
+    bundle = Bundle.open(exported[0])
+    model = bundle.model()
+    data = lines_set(seed=9)
+    x = Preprocessor(bundle.preprocess, data.wavelength, data.mask).int8(data.counts[::8], data.dark)
+    graph = onnx_import.from_onnx(bundle.members["model.onnx"])
+    np.testing.assert_array_equal(model.run_batch(x), reference.run(graph, x))
+    assert bundle.labels == list(CLASSES)
+    assert (bundle.manifest["name"], bundle.manifest["counter"]) == ("lines", 5)
+    assert bundle.preprocess.scale == graph.input.quant.scale
+    assert bundle.preprocess.zero_point == graph.input.quant.zero_point == -128
+    assert bundle.calibration["logit_scale"] == graph.output.quant.scale
+    assert bundle.calibration["logit_zero_point"] == graph.output.quant.zero_point
+    assert len(bundle.goldens[0]) == 8
+
+
+def test_the_bundle_says_where_it_comes_from(exported: tuple[Path, str], trained: Path) -> None:
+    bundle = Bundle.open(exported[0])
+    run = json.loads((trained / "run" / "run.json").read_text())
+    training = bundle.manifest["training"]
+    assert training["simulated"] is True
+    assert training["data_sha256"] == run["data"]["digest"]
+    assert training["config"]["seed"] == 0
+    assert bundle.manifest["instrument"] == "line generator"
+    card = bundle.members["MODEL_CARD.md"].decode()
+    evaluation = json.loads((trained / "run" / "evaluation.json").read_text())
+    for text in (
+        "# lines 0.1.0",
+        "SIMULATED spectra: synthetic lines",
+        "taken at 2 to 5 m",
+        f"Accuracy {evaluation['accuracy']:.3f}",
+        "Test figures (simulated spectra)",
+        "nothing here says how it does on a real instrument",
+    ):
+        assert text in card
+    for row in evaluation["per_distance"]:
+        assert f"| {row['distance_m']:g} | {row['n']} | {row['specimens']} | {row['accuracy']:.3f} |" in card
+    assert str(trained) not in bundle.members["manifest.json"].decode() + card
+
+
+def test_the_steps_are_printed_with_their_figures(exported: tuple[Path, str]) -> None:
+    lines = exported[1].splitlines()
+    steps = [line.split()[0] for line in lines]
+    for step in ("run", "spectra", "quantise", "compile", "kernel", "oracle", "calibrate", "bundle"):
+        assert step in steps
+    assert "top-1 agreement" in exported[1]
+    assert "scalar and the NumPy reference: 0 of 96 cells differ" in exported[1]
+    assert "none in float" in exported[1]
+    assert "arena" in exported[1]
+    assert f"{exported[0].stat().st_size:,} bytes" in exported[1]
+
+
+def test_same_run_same_bundle(exported: tuple[Path, str], trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "elsewhere")
+    again = export.export_run(
+        tmp_path / "elsewhere" / "run", tmp_path / "again.sedge", name="lines", counter=5
+    )
+    assert again.digest == Bundle.open(exported[0]).digest
+
+
+@pytest.fixture
+def compiled_before(exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exported bundle's compiled model for the same sources, to save the compiler's seconds."""
+    bundle = Bundle.open(exported[0])
+
+    def known(generated: GeneratedModel, name: str) -> bytes:
+        assert generated.onnx == bundle.members["model.onnx"]
+        return bundle.kernel(name)
+
+    monkeypatch.setattr(export, "compile_shared", known)
+
+
+@pytest.mark.usefixtures("compiled_before")
+def test_a_run_that_was_not_evaluated_says_so(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run", tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").unlink()
+    bundle = export.export_run(
+        tmp_path / "run", tmp_path / "a.sedge", data=trained / "set.h5", name="lines", goldens=2
+    )
+    assert "Not measured: the run had no evaluation.json" in bundle.members["MODEL_CARD.md"].decode()
+    assert len(bundle.goldens[0]) == 2
+
+
+def nothing_written(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_key_nothing_is_done(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("LIBSEDGE_HOME", str(tmp_path_factory.mktemp("empty")))
+    with pytest.raises(ConfigError, match="run `libsedge keygen`"):
+        export.export_run(trained / "run", tmp_path / "a.sedge")
+    result = CliRunner().invoke(main, ["export", str(trained / "run"), "-o", str(tmp_path / "a.sedge")])
+    assert result.exit_code == 2
+    assert "libsedge keygen" in result.output
+    nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"name": "No Spaces"}, "--name"),
+        ({"version": "1"}, "--version"),
+        ({"counter": 0}, "--counter"),
+        ({"goldens": 0}, "--goldens"),
+    ],
+)
+def test_wrong_options_are_refused_first(trained: Path, tmp_path: Path, options: dict, field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        export.export_run(trained / "run", tmp_path / "a.sedge", **options)
+    nothing_written(tmp_path)
+
+
+def test_other_spectra_or_no_run_are_refused(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    lines_set(seed=1).save(other)
+    with pytest.raises(RunError, match="other spectra"):
+        export.export_run(trained / "run", tmp_path / "a.sedge", data=other)
+    with pytest.raises(RunError, match="no training run here"):
+        export.export_run(tmp_path, tmp_path / "a.sedge")
+    assert not (tmp_path / "a.sedge").exists()
+
+
+def test_a_kernel_that_differs_is_never_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: a compiler that gets one bias wrong."""
+
+    def miscompile(generated: GeneratedModel, name: str) -> bytes:
+        assert generated.name == "run"  # the default: the run folder's
+        graph = onnx_import.from_onnx(generated.onnx)
+        dense = graph.ops[-1]
+        assert isinstance(dense, ir.Dense)
+        wrong = dense.bias.copy()
+        wrong[0] += round(
+            3 * dense.quant.scale / (graph.tensors[-2].quant.scale * float(dense.weight_scale[0]))
+        )
+        ops = (*graph.ops[:-1], ir.Dense("dense", dense.weight, wrong, dense.weight_scale, dense.quant))
+        return compile_shared(generate(ir.Graph(graph.name, graph.input, ops)), name)
+
+    monkeypatch.setattr(export, "compile_shared", miscompile)
+    with pytest.raises(SelfTestError, match="differs from the reference"):
+        export.export_run(trained / "run", tmp_path / "a.sedge")
+    nothing_written(tmp_path)
+
+
+@pytest.mark.usefixtures("compiled_before")
+def test_an_oracle_that_disagrees_stops_the_export(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = prove.run_onnxruntime
+    monkeypatch.setattr(
+        prove,
+        "run_onnxruntime",
+        lambda graph, x: np.clip(honest(graph, x).astype(int) + 2, -128, 127).astype(np.int8),
+    )
+    with pytest.raises(ModelError, match="disagrees by more than 1 step"):
+        export.export_run(trained / "run", tmp_path / "a.sedge", name="lines")
+    nothing_written(tmp_path)
+
+
+def test_a_float_graph_is_seen_in_the_optimised_model() -> None:
+    """Negative control of `quantised_ops`: a convolution in float is named."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2, 1, 3], np.ones(6, np.float32))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 6])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    with pytest.raises(ModelError, match=r"Conv.*runs in float"):
+        prove.quantised_ops(model.SerializeToString())
+
+
+def test_compare_counts_cells() -> None:
+    first = np.zeros((2, 3), np.int8)
+    second = first.copy()
+    assert prove.compare(first, second).exact
+    second[1, 1] = -128
+    found = prove.compare(first, second)
+    assert (found.cells, found.different, found.worst, found.exact) == (6, 1, 128, False)
+    assert not prove.compare(first[:0], second[:0]).exact  # nothing compared proves nothing
+    with pytest.raises(ValueError, match="shapes"):
+        prove.compare(first, second[:1])
