@@ -8,19 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from libsedge.errors import ConfigError, FileFormatError
+from libsedge.errors import ConfigError, FileFormatError, SedgeError
 from libsedge.store import StoreReader
 from libsedge_training.commands.simulate import simulate
 from libsedge_training.simulate import generate
 from libsedge_training.simulate.scene import SceneConfig
 
-NAMES = ("calcite", "magnesite", "rutile")
+NAMES = ("calcite", "magnesite", "gypsum")
 
 
 def _plan(seed: int = 5, **changes: object) -> generate.Plan:
@@ -55,9 +57,9 @@ def test_another_seed_gives_other_bytes(tmp_path: Path, reference: bytes) -> Non
 
 def test_a_spectrum_does_not_depend_on_its_company(tmp_path: Path, reference: bytes) -> None:
     (tmp_path / "all.h5").write_bytes(reference)
-    generate.run(_plan(materials=("rutile",), distances=(5.0,)), tmp_path / "one.h5", jobs=1)
+    generate.run(_plan(materials=("gypsum",), distances=(5.0,)), tmp_path / "one.h5", jobs=1)
     with StoreReader(tmp_path / "all.h5") as whole, StoreReader(tmp_path / "one.h5") as part:
-        rows = [r for r in whole if r.specimen == "rutile" and r.distance_m == 5.0]
+        rows = [r for r in whole if r.specimen == "gypsum" and r.distance_m == 5.0]
         for row, other in zip(rows, part, strict=True):
             np.testing.assert_array_equal(row.counts, other.counts)
 
@@ -118,6 +120,26 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with pytest.raises(KeyboardInterrupt):
             generate.run(plan, out, jobs=1)
     return out
+
+
+class _Deadly(ProcessPoolExecutor):
+    """A pool whose workers end at once, as if killed from outside."""
+
+    def submit(self, *_: object, **__: object) -> Future[Any]:
+        return super().submit(os._exit, 1)
+
+
+def test_a_killed_worker_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "ProcessPoolExecutor", _Deadly)
+    with pytest.raises(SedgeError, match="worker process"):
+        generate.run(_plan(), tmp_path / "set.h5", jobs=2)
+    assert not (tmp_path / "set.h5").exists()
+
+
+def test_an_output_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "set.h5.parts").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        generate.run(_plan(), tmp_path / "set.h5", jobs=1)
 
 
 def test_parts_of_another_plan_are_refused(interrupted: Path) -> None:

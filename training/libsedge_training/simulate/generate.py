@@ -19,11 +19,12 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from libsedge.errors import ConfigError, FileFormatError
+from libsedge.errors import ConfigError, FileFormatError, SedgeError
 from libsedge.store import StoreWriter
 
 from libsedge_training.simulate import materials as table
@@ -166,7 +167,10 @@ class _Parts:
     def open(self) -> None:
         """Make the folder or take over an earlier one of the same plan; `ConfigError` for another plan's."""
         note = self.folder / "plan.json"
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot be made: {error}", file=self.folder, field="output") from error
         if note.exists():
             found = self._json(note).get("digest")
             if found != self.digest:
@@ -254,6 +258,11 @@ def _compute(plan: Plan, out: Path, missing: Sequence[table.Material], jobs: int
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise SedgeError(
+                "a worker process was ended from outside (out of memory?); finished parts are kept, call again",
+                file=out,
+            ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
