@@ -52,7 +52,8 @@ class Quant:
     zero_point: int
 
     def __post_init__(self) -> None:
-        scale = np.float32(self.scale)
+        with np.errstate(over="ignore"):
+            scale = np.float32(self.scale)
         if not np.isfinite(scale) or scale < np.finfo(np.float32).tiny:
             raise ModelError("must be a positive, finite, normal float32", field="scale", value=self.scale)
         if isinstance(self.zero_point, bool) or int(self.zero_point) != self.zero_point:
@@ -101,6 +102,21 @@ def _check_weights(op: Conv1d | Dense) -> None:
         raise _refuse(op.name, kind, "the accumulator could leave int32")
 
 
+def _check_scales(name: str, kind: str, x: Quant, weight_scale: Float32Array | float, y: Quant) -> None:
+    """Every float32 on the way to the multiplier must stay normal, with room to spare."""
+    product = np.asarray(weight_scale, np.float64) * x.scale
+    ratio = product / y.scale
+    if (
+        product.min() < 2.0**-100
+        or product.max() > 2.0**60
+        or ratio.min() < 2.0**-60
+        or ratio.max() > 2.0**30
+    ):
+        raise _refuse(
+            name, kind, "input scale * weight scale / output scale is out of range", float(ratio.max())
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Conv1d:
     """1-D convolution (cross-correlation).
@@ -140,6 +156,7 @@ class Conv1d:
             )
 
     def output(self, x: Tensor) -> Tensor:
+        _check_scales(self.name, "Conv1d", x.quant, self.weight_scale, self.quant)
         out, per_group, taps = self.weight.shape
         if x.channels != per_group * self.groups:
             raise _refuse(
@@ -177,6 +194,7 @@ class GlobalAveragePool:
     quant: Quant
 
     def output(self, x: Tensor) -> Tensor:
+        _check_scales(self.name, "GlobalAveragePool", x.quant, 1.0 / x.length, self.quant)
         if x.length * 255 >= 1 << 24:
             raise _refuse(
                 self.name,
@@ -223,6 +241,7 @@ class Dense:
             raise _refuse(self.name, "Dense", f"at most {MAX_CHANNELS} outputs", self.weight.shape[0])
 
     def output(self, x: Tensor) -> Tensor:
+        _check_scales(self.name, "Dense", x.quant, self.weight_scale, self.quant)
         if x.shape != (self.weight.shape[1], 1):
             raise _refuse(self.name, "Dense", f"expects input ({self.weight.shape[1]}, 1)", x.shape)
         return Tensor(self.weight.shape[0], 1, self.quant)
