@@ -18,7 +18,7 @@ def tool(name: str, package_dir: str) -> str:
     """The program inside the PyPI package where that is installed, else the one on PATH."""
     try:
         folder = getattr(__import__(name), package_dir)
-    except ImportError:
+    except (ImportError, AttributeError):
         folder = None
     path = shutil.which(name, path=folder) or shutil.which(name)
     if path is None:

@@ -7,7 +7,8 @@ class Decoder:
 
     Damage costs the damaged frame and nothing else: every undamaged frame comes out, a damaged one never
     does. No memory is taken after construction but for the frames handed out (two frames of the largest size
-    are held).
+    are held). One
+    thread at a time.
 
     Parameters
     ----------
@@ -43,6 +44,10 @@ class Decoder:
     def truncated_bytes(self) -> int:
         """After `finish`: the beginning of a frame whose end never came; 0 for a stream that ended
         cleanly."""
+
+    @property
+    def incomplete(self) -> int:
+        """Found by `finish`: places where a whole magic stands and the end its header asks for never came."""
 
     @property
     def pending_bytes(self) -> int:

@@ -1,10 +1,9 @@
 // libsedge._core.Model: one compiled model, loaded from bytes, run in an arena of its own.
+#include "arena.h"
 #include "bindings.h"
 #include "libsedge/libsedge.h"
 #include "shared_object.h"
 
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,48 +12,6 @@ namespace py = pybind11;
 
 namespace sedge {
 namespace {
-
-constexpr std::size_t kCanaryBytes = 64;
-constexpr unsigned char kCanary = 0xA5;
-
-// The arena between two runs of canary bytes that a kernel has no business to touch.
-class Arena {
-public:
-    Arena(std::size_t bytes, std::size_t align) : bytes_(bytes), lead_(round_up(kCanaryBytes, align)) {
-        void* memory = nullptr;
-        if (posix_memalign(&memory, std::max(align, sizeof(void*)), lead_ + bytes + kCanaryBytes) != 0) {
-            throw std::bad_alloc();
-        }
-        memory_.reset(static_cast<unsigned char*>(memory));
-        std::memset(memory_.get(), kCanary, lead_);
-        std::memset(data(), 0, bytes_);
-        std::memset(data() + bytes_, kCanary, kCanaryBytes);
-    }
-
-    unsigned char* data() const { return memory_.get() + lead_; }
-    bool intact() const {
-        return all_canary(memory_.get(), lead_) && all_canary(data() + bytes_, kCanaryBytes);
-    }
-
-private:
-    static std::size_t round_up(std::size_t value, std::size_t align) {
-        return (value + align - 1) / align * align;
-    }
-    static bool all_canary(const unsigned char* p, std::size_t size) {
-        bool all = true;
-        for (std::size_t i = 0; i < size; ++i) {
-            all = all && p[i] == kCanary;
-        }
-        return all;
-    }
-    struct Free {
-        void operator()(unsigned char* memory) const { std::free(memory); }
-    };
-
-    std::size_t bytes_;
-    std::size_t lead_;
-    std::unique_ptr<unsigned char, Free> memory_;
-};
 
 const char* error_class(sedge_status status) {
     switch (status) {
