@@ -34,6 +34,7 @@ cdef extern from "stream_decoder.h" namespace "sedge" nogil:
         uint64_t crc_errors
         uint64_t header_errors
         uint64_t truncated_bytes
+        uint64_t incomplete
 
     cdef cppclass StreamDecoder:
         StreamDecoder(uint8_t* buffer, uint32_t max_channels, cbool verify_crc) except +
@@ -119,6 +120,10 @@ cdef class Decoder:
     @property
     def truncated_bytes(self):
         return self._decoder.counters().truncated_bytes
+
+    @property
+    def incomplete(self):
+        return self._decoder.counters().incomplete
 
     @property
     def pending_bytes(self):

@@ -89,6 +89,7 @@ bool StreamDecoder::next(FrameView* frame) {
             if (!finished_) {
                 return false;
             }
+            counters_.incomplete += end_ - begin_ >= sizeof kMagic ? 1U : 0U;
             ++begin_;
             ++tail_bytes_;
             break;

@@ -42,6 +42,7 @@ struct DecoderCounters {
     std::uint64_t crc_errors;      // magic and header hold, the CRC does not
     std::uint64_t header_errors;   // the magic holds, a field is out of its range
     std::uint64_t truncated_bytes; // after finish(): the beginning of a frame whose end never came
+    std::uint64_t incomplete; // found by finish(): the magic stands, the end its header asks for never came
 };
 
 class StreamDecoder {

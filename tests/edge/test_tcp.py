@@ -92,7 +92,9 @@ def rows(path: Path) -> dict[int, tuple[str | None, int]]:
     return found
 
 
-@pytest.mark.parametrize(("damage", "seed"), [(0.0, 0), (0.1, 1), (0.1, 2), (0.5, 3), (0.5, 4), (1.0, 5)])
+@pytest.mark.parametrize(
+    ("damage", "seed"), [(0.0, 0), (0.1, 1), (0.1, 2), (0.5, 3), (0.5, 22), (0.9, 51), (1.0, 5)]
+)
 def test_counts_equal_the_truth(tmp_path: Path, damage: float, seed: int) -> None:
     truth, sent = Truth(), frames(400)
     with serving(tmp_path / "run.db") as server:
@@ -223,13 +225,15 @@ def test_peer_that_trickles_is_cut_off(tmp_path: Path) -> None:
     data = encode(frames(1)[0])
     with serving(tmp_path / "run.db", idle_s=0.3) as server:
         peer = socket.create_connection(("127.0.0.1", server.port))
-        begin = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011 (reset or broken pipe, as the system likes)
-            for _ in range(10):
+        begin, gone = time.monotonic(), False
+        while not gone and time.monotonic() - begin < 20:
+            try:
                 for byte in data[:-1]:
                     peer.sendall(bytes([byte]))
                     time.sleep(0.05)
-        assert time.monotonic() - begin < 20
+            except OSError:
+                gone = True
+        assert gone
         peer.close()
         assert server.finish().source["cut_off"] == 1
 

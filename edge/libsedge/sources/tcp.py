@@ -96,7 +96,7 @@ class _Connection:
         return frames
 
     def _count(self, refused: Counter[str]) -> None:
-        now = (self.decoder.crc_errors, self.decoder.header_errors, int(self.decoder.truncated_bytes > 0))
+        now = (self.decoder.crc_errors, self.decoder.header_errors, self.decoder.incomplete)
         for reason, new, old in zip(("crc", "header", "truncated"), now, self._counted, strict=True):
             if new != old:
                 refused[reason] += new - old
