@@ -7,8 +7,7 @@ class Decoder:
 
     Damage costs the damaged frame and nothing else: every undamaged frame comes out, a damaged one never
     does. No memory is taken after construction but for the frames handed out (two frames of the largest size
-    are held). One
-    thread at a time.
+    are held). For one thread at a time.
 
     Parameters
     ----------
