@@ -39,7 +39,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreReader]:
     path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
-    generate.generate("tiny", path, 1, jobs=2)
+    generate.generate("tiny", path, 1, jobs=1)  # this process has loaded libskit already
     with StoreReader(path) as reader:
         yield reader
 
