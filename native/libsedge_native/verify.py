@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from libsedge import _core
 from numpy.typing import NDArray
 
-from libsedge import _core
 from libsedge_native import reference
 from libsedge_native.ir import Graph
 from libsedge_native.onnx_export import to_onnx

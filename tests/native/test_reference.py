@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from libsedge_native import reference, verify
 from libsedge_native.ir import Conv1d, Dense, GlobalAveragePool, Graph, MaxPool1d
 from libsedge_native.random_graph import random_graph, random_inputs

@@ -42,4 +42,6 @@ def dense_as_conv(program: Program) -> Program:
         x, flat = after, False
     if x.shape != graph.output.shape:
         raise ModelError("the last Flatten must be followed by a Dense", field="graph", value=graph.name)
+    if not stages:
+        raise ModelError("there is nothing to compute", field="graph", value=graph.name)
     return replace(program, stages=tuple(stages))

@@ -13,7 +13,7 @@ def _aligned(size: int) -> int:
 
 def _plan(kernel: Kernel) -> Kernel:
     sizes = [_aligned(b.bytes) for b in kernel.buffers]
-    pairs = [a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True)]
+    pairs = [a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=False)]
     total = max(pairs, default=0)
     buffers = tuple(
         Buffer(b.bytes, 0 if i % 2 == 0 else total - sizes[i]) for i, b in enumerate(kernel.buffers)

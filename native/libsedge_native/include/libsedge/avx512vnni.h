@@ -11,8 +11,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <immintrin.h>
 #include <utility>
+
+#if !defined(__clang__) && __GNUC__ < 13 /* gcc 12's own intrinsics (GCC bug 105593) */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#define SEDGE_QUIET 1
+#endif
+
+#include <immintrin.h>
 
 #define SEDGE_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define SEDGE_INLINE SEDGE_TARGET __attribute__((always_inline)) inline
@@ -122,6 +130,10 @@ template <int32_t Zero, int32_t Low, size_t Count> SEDGE_INLINE Acc add4(Acc sum
 } // namespace avx512vnni
 } // namespace sedge
 
+#if defined(SEDGE_QUIET)
+#pragma GCC diagnostic pop
+#undef SEDGE_QUIET
+#endif
 #undef SEDGE_TARGET
 #undef SEDGE_INLINE
 #endif

@@ -1,0 +1,252 @@
+"""Every kernel of every instruction set equals the reference, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from libsedge import _core
+from libsedge.errors import IsaNotBuiltError, KernelError, SelfTestError, ToolchainError, UnknownIsaError
+from libsedge_native import generate as generator
+from libsedge_native import reference, toolchain, verify
+from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.passes import lower
+from libsedge_native.random_graph import random_graph, random_inputs
+
+#: the last -O wins; the slow optimiser passes change nothing here
+FAST = ("-O1",)
+
+
+def m_net(length: int = 5400, classes: int = 12) -> Graph:
+    """The shapes of the product's network (architecture.md) with random weights."""
+    rng = np.random.default_rng(11)
+
+    def parameters(*shape: int) -> tuple:
+        weight = rng.integers(-60, 61, shape).astype(np.int8)
+        bias = rng.integers(-2000, 2000, shape[0]).astype(np.int32)
+        return weight, bias, (rng.uniform(0.5, 1.5, shape[0]) * 0.002).astype(np.float32)
+
+    ops = (
+        Conv1d("conv1", *parameters(16, 1, 11), Quant(0.05, -128), stride=2),
+        MaxPool1d("pool1", 2, 2),
+        Conv1d("conv2", *parameters(32, 16, 7), Quant(0.06, -128)),
+        MaxPool1d("pool2", 2, 2),
+        Conv1d("conv3", *parameters(64, 32, 5), Quant(0.05, -128)),
+        MaxPool1d("pool3", 2, 2),
+        Conv1d("conv4", *parameters(64, 64, 3), Quant(0.04, -128)),
+        GlobalAveragePool("gap", Quant(0.01, -128)),
+        Flatten("flat"),
+        Dense("fc", *parameters(classes, 64), Quant(0.02, 3)),
+    )
+    return Graph("m", Tensor(1, length, Quant(0.02, -128)), ops)
+
+
+@pytest.fixture(scope="module")
+def m_model() -> tuple[Graph, GeneratedModel, bytes]:
+    graph = m_net()
+    generated = generate(graph)
+    return graph, generated, toolchain.compile_shared(generated)
+
+
+def test_the_m_net_is_exact_on_every_isa(m_model: tuple[Graph, GeneratedModel, bytes]) -> None:
+    graph, _, so = m_model
+    check = verify.verify_kernel(so, graph, count=40)
+    assert check.equal, check
+    assert check.cells == 40 * 12 * len(check.isas)
+    assert "scalar" in check.isas
+    assert len(np.unique(reference.run(graph, random_inputs(graph, 0, 40)))) > 12, (
+        "a saturated net proves nothing"
+    )
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_graphs_are_exact_on_every_isa(seed: int) -> None:
+    graph = random_graph(seed)
+    check = verify.verify_kernel(
+        toolchain.compile_shared(generate(graph), extra_flags=FAST), graph, count=8, seed=seed
+    )
+    assert check.equal, (check, graph)
+
+
+def dense_only() -> Graph:
+    rng = np.random.default_rng(3)
+    weight = rng.integers(-127, 128, (70, 3 * 41)).astype(np.int8)
+    fc = Dense("fc", weight, np.zeros(70, np.int32), np.full(70, 0.001, np.float32), Quant(0.3, 0))
+    return Graph("dense", Tensor(3, 41, Quant(0.1, -5)), (Flatten("flat"), fc))
+
+
+def extreme() -> Graph:
+    """The largest accumulators that a layer of this size can have, on both sides."""
+    weight = np.full((17, 16, 12), 127, np.int8)
+    weight[::2] = -127
+    bias, scale = np.zeros(17, np.int32), np.full(17, 0.001, np.float32)
+    ops = (
+        Conv1d("conv", weight, bias, scale, Quant(2.0, -128), pads=(11, 11)),
+        GlobalAveragePool("gap", Quant(1.0, -128)),
+    )
+    return Graph("extreme", Tensor(16, 31, Quant(0.1, 127)), ops)
+
+
+def wide_pool() -> Graph:
+    weight = np.random.default_rng(9).integers(-127, 128, (40, 2, 5)).astype(np.int8)
+    conv = Conv1d("conv", weight, np.zeros(40, np.int32), np.full(40, 0.01, np.float32), Quant(0.5, -128))
+    return Graph(
+        "wide",
+        Tensor(2, 160, Quant(0.1, 0)),
+        (conv, MaxPool1d("pool", 30, 30), GlobalAveragePool("g", Quant(0.3, 0))),
+    )
+
+
+@pytest.mark.parametrize("build", [dense_only, extreme, wide_pool])
+def test_corner_graphs_are_exact(build: object) -> None:
+    graph = build()  # type: ignore[operator]
+    check = verify.verify_kernel(toolchain.compile_shared(generate(graph), extra_flags=FAST), graph, count=12)
+    assert check.equal, check
+
+
+def test_contraction_into_fused_multiply_adds_changes_nothing() -> None:
+    graph = random_graph(2)
+    flags = ("-O3", "-ffp-contract=fast", "-march=native")
+    check = verify.verify_kernel(
+        toolchain.compile_shared(generate(graph), extra_flags=flags), graph, count=16
+    )
+    assert check.equal, check
+
+
+def test_fast_math_is_a_compile_error() -> None:
+    with pytest.raises(ToolchainError, match="do not compile them with -ffast-math"):
+        toolchain.compile_shared(generate(random_graph(1)), extra_flags=("-ffast-math",))
+
+
+def test_a_wrong_rounding_rule_is_noticed() -> None:
+    """Negative control: half away from zero instead of half to even in the scalar kernel."""
+    weight = np.arange(-60, 60, 2, dtype=np.int8).reshape(60, 1, 1) + np.int8(1)
+    conv = Conv1d("conv", weight, np.zeros(60, np.int32), np.full(60, 0.5, np.float32), Quant(1.0, 0))
+    graph = Graph("ties", Tensor(1, 1, Quant(1.0, 0)), (conv,))
+    inputs = np.arange(-3, 4, dtype=np.int8).reshape(-1, 1)
+    right = toolchain.compile_shared(generate(graph, isas=()), extra_flags=FAST)
+    assert verify.verify_kernel(right, graph, inputs).equal
+    wrong = toolchain.compile_shared(
+        generate(graph, isas=()), extra_flags=(*FAST, "-DSEDGE_TEST_ROUND_HALF_AWAY")
+    )
+    assert verify.verify_kernel(wrong, graph, inputs).different > 50
+
+
+def test_a_flipped_weight_fails_scrub_and_self_test(m_model: tuple[Graph, GeneratedModel, bytes]) -> None:
+    """Negative control: one weight of the last layer changed in the compiled file, on every kernel."""
+    graph, _, so = m_model
+    fc = graph.ops[-1]
+    assert isinstance(fc, Dense)
+    at = so.find(fc.weight.tobytes())  # the scalar kernel's copy; the vector kernels' is in another order
+    assert at >= 0
+    broken = bytearray(so)
+    broken[at : at + fc.weight.size] = bytes(((int(v) + 3) % 100) for v in fc.weight.reshape(-1))
+    with pytest.raises(SelfTestError):
+        _core.Model(bytes(broken), "scalar").self_test()
+    with pytest.raises(SelfTestError):
+        _core.Model(bytes(broken), "scalar").scrub()
+    one = bytearray(so)
+    one[at] ^= 0x01
+    with pytest.raises(SelfTestError):
+        _core.Model(bytes(one), "scalar").scrub()
+    sound = _core.Model(so, "scalar")
+    sound.self_test()
+    sound.scrub()
+
+
+def test_scrub_covers_every_constant_of_every_kernel(m_model: tuple[Graph, GeneratedModel, bytes]) -> None:
+    from libsedge_native.constants import image
+
+    graph, _, so = m_model
+    for kernel in lower(graph).kernels:
+        data = image(kernel, "<")
+        at = so.find(data)
+        assert at >= 0, kernel.isa
+        if dict(_core.Model(so, "scalar").isas)[kernel.isa]:
+            for position in (at, at + len(data) // 2):
+                broken = bytearray(so)
+                broken[position] ^= 0x10
+                with pytest.raises(SelfTestError):
+                    _core.Model(bytes(broken), kernel.isa).scrub()
+
+
+def test_an_isa_is_a_demand(m_model: tuple[Graph, GeneratedModel, bytes]) -> None:
+    _, generated, so = m_model
+    with pytest.raises(UnknownIsaError):
+        _core.Model(so, "avx1024")
+    with pytest.raises(IsaNotBuiltError):
+        _core.Model(so, "neon")
+    model = _core.Model(so)
+    assert model.isa == next(name for name, runnable in model.isas if runnable)
+    assert [name for name, _ in model.isas] == list(generated.isas)
+
+
+def test_only_the_api_is_exported_and_only_memory_functions_are_needed(
+    m_model: tuple[Graph, GeneratedModel, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "model.so").write_bytes(m_model[2])
+    if not shutil.which("nm"):
+        pytest.skip("nm (binutils) is not installed")
+    out = subprocess.run(
+        ["nm", "-D", tmp_path / "model.so"], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in out.splitlines()]
+    undefined = {row[-1].split("@")[0] for row in rows if row[-2] in "Uw"}
+    defined = {row[-1] for row in rows if row[-2] not in "Uw"}
+    assert undefined <= {"memcpy", "memset"}
+    assert defined == {
+        f"sedge_{n}" for n in ("init", "net_entry", "run", "scrub", "self_test", "status_text", "trace")
+    }
+
+
+def test_the_arena_is_exact(m_model: tuple[Graph, GeneratedModel, bytes]) -> None:
+    """The plan cannot be smaller, the macro is what the library says, and the kernels fill it (canaries: verify)."""
+    graph, generated, so = m_model
+    assert _core.Model(so).arena_bytes == generated.arena_bytes == 43008
+    for kernel in lower(graph).kernels:
+        sizes = [-(-b.bytes // 64) * 64 for b in kernel.buffers]
+        assert kernel.arena_bytes == max(a + b for a, b in pairwise(sizes))
+        for a, b in pairwise(kernel.buffers):
+            assert a.offset + a.bytes <= b.offset or b.offset + b.bytes <= a.offset
+
+
+def test_a_smaller_arena_is_noticed(
+    m_model: tuple[Graph, GeneratedModel, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the canaries: a plan that promises too little is caught when the model runs."""
+    real = generator.lower
+
+    def short(*args: object) -> object:
+        program = real(*args)  # type: ignore[arg-type]
+        return replace(
+            program, kernels=tuple(replace(k, arena_bytes=k.arena_bytes - 64) for k in program.kernels)
+        )
+
+    monkeypatch.setattr(generator, "lower", short)
+    so = toolchain.compile_shared(generate(m_model[0]), extra_flags=FAST)
+    x = random_inputs(m_model[0], 0, 1)[0]
+    with pytest.raises(KernelError, match=r"arena|canar"):
+        _core.Model(so).run(x)
+
+
+def test_compiler_errors_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    generated = generate(random_graph(1))
+    broken = replace(generated, files={**generated.files, "model.cpp": "int main( {"})
+    with pytest.raises(ToolchainError, match=r"model\.cpp"):
+        toolchain.compile_shared(broken)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ToolchainError, match="no-such-compiler"):
+        toolchain.compile_shared(generated)
+    with pytest.raises(ToolchainError, match="target"):
+        toolchain.compile_shared(generated, target="pdp11")
+
+
+def test_strict_warnings_are_clean() -> None:
+    flags = ("-Wall", "-Wextra", "-Wconversion", "-Werror", *FAST)
+    assert toolchain.compile_shared(generate(random_graph(4)), extra_flags=flags)

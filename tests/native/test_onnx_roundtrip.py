@@ -1,0 +1,192 @@
+"""IR to ONNX and back loses nothing; whatever is not provably such a model is refused by name and reason."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from libsedge.errors import ModelError
+from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.onnx_export import to_onnx
+from libsedge_native.onnx_import import from_onnx
+from libsedge_native.random_graph import random_graph
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+
+def small() -> Graph:
+    """Conv, pool, average, dense; ReLUs with and without a Relu node."""
+    rng = np.random.default_rng(5)
+
+    def parameters(*shape: int) -> tuple:
+        weight = rng.integers(-127, 128, shape).astype(np.int8)
+        return weight, rng.integers(-9, 9, shape[0]).astype(np.int32), np.full(shape[0], 0.01, np.float32)
+
+    ops = (
+        Conv1d("conv", *parameters(4, 1, 3), Quant(0.1, -128), 2, 1, (1, 1)),
+        MaxPool1d("pool", 2, 2),
+        Conv1d("conv_b", *parameters(4, 2, 3), Quant(0.2, -100), groups=2, relu=True),
+        GlobalAveragePool("gap", Quant(0.1, 3)),
+        Flatten("flat"),
+        Dense("fc", *parameters(3, 4), Quant(0.5, 7)),
+    )
+    return Graph("small", Tensor(1, 30, Quant(0.02, -128)), ops)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_round_trip_loses_nothing(seed: int) -> None:
+    graph = random_graph(seed, max_length=60)
+    data = to_onnx(graph)
+    assert from_onnx(data).digest == graph.digest
+    assert to_onnx(from_onnx(data)) == data
+
+
+def edited(change: Callable[[ModelProto], object]) -> bytes:
+    model = onnx.load_model_from_string(to_onnx(small()))
+    change(model)
+    return model.SerializeToString()
+
+
+def constant(model: ModelProto, name: str) -> TensorProto:
+    return next(t for t in model.graph.initializer if t.name == name)
+
+
+def replace_constant(model: ModelProto, name: str, value: np.ndarray) -> None:
+    constant(model, name).CopyFrom(numpy_helper.from_array(value, name))
+
+
+def node(model: ModelProto, name: str) -> onnx.NodeProto:
+    return next(n for n in model.graph.node if n.name == name)
+
+
+def set_attribute(model: ModelProto, name: str, attribute: str, value: object) -> None:
+    target = node(model, name)
+    kept = [a for a in target.attribute if a.name != attribute]
+    del target.attribute[:]
+    target.attribute.extend([*kept, helper.make_attribute(attribute, value)])
+
+
+def external(model: ModelProto) -> None:
+    tensor = constant(model, "conv_weight")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../etc/passwd"
+    tensor.ClearField("raw_data")
+
+
+def cycle(model: ModelProto) -> None:
+    node(model, "conv").input[0] = "fc_float"
+
+
+def branch(model: ModelProto) -> None:
+    node(model, "conv_b").input[0] = "conv_q_dq"
+
+
+def huge(model: ModelProto) -> None:
+    tensor = constant(model, "conv_weight")
+    del tensor.dims[:]
+    tensor.dims.extend([1 << 40, 1 << 40, 1 << 40])
+
+
+def huge_input(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 1 << 50
+
+
+def unsigned_zero(model: ModelProto) -> None:
+    replace_constant(model, "conv_q_zero_point", np.array(0, np.uint8))
+
+
+def many_nodes(model: ModelProto) -> None:
+    for i in range(3000):
+        model.graph.node.append(helper.make_node("Relu", ["x"], [f"y{i}"]))
+
+
+HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
+    "external data": (external, "external data"),
+    "unknown op": (lambda m: setattr(node(m, "conv"), "op_type", "LSTM"), "conv.*not supported"),
+    "foreign domain": (lambda m: setattr(node(m, "conv"), "domain", "com.evil"), "com.evil"),
+    "zero scale": (lambda m: replace_constant(m, "conv_q_scale", np.float32(0).reshape(())), "positive"),
+    "nan scale": (lambda m: replace_constant(m, "conv_q_scale", np.float32("nan").reshape(())), "finite"),
+    "negative weight scale": (
+        lambda m: replace_constant(m, "conv_weight_scale", np.full(4, -1, np.float32)),
+        "positive",
+    ),
+    "weight of -128": (
+        lambda m: replace_constant(m, "conv_weight", np.full((4, 1, 3), -128, np.int8)),
+        "-128",
+    ),
+    "zero point of weights": (
+        lambda m: replace_constant(m, "conv_weight_zero_point", np.full(4, 1, np.int8)),
+        "must be 0",
+    ),
+    "uint8 activations": (unsigned_zero, "int8 zero point"),
+    "bias scale": (
+        lambda m: replace_constant(m, "conv_bias_scale", np.full(4, 0.5, np.float32)),
+        "input scale \\* weight scale",
+    ),
+    "huge bias": (lambda m: replace_constant(m, "conv_bias", np.full(4, 2**31 - 1, np.int32)), "int32"),
+    "pool changes scale": (
+        lambda m: replace_constant(m, "pool_q_scale", np.float32(9).reshape(())),
+        "keep scale",
+    ),
+    "dequantise with another scale": (
+        lambda m: replace_constant(m, "conv_q_dq_scale", np.float32(9).reshape(())),
+        "same scale",
+    ),
+    "cycle": (cycle, "not a chain"),
+    "branch": (branch, "not a chain"),
+    "huge weight": (huge, "too large"),
+    "huge input": (huge_input, "dimensions"),
+    "unknown opset": (lambda m: setattr(m.opset_import[0], "version", 99), "opset"),
+    "old opset": (lambda m: setattr(m.opset_import[0], "version", 7), "opset"),
+    "ir version": (lambda m: setattr(m, "ir_version", 99), "ir_version"),
+    "auto_pad": (lambda m: set_attribute(m, "conv", "auto_pad", "SAME_UPPER"), "auto_pad"),
+    "unknown attribute": (lambda m: set_attribute(m, "conv", "surprise", 1), "surprise"),
+    "ceil mode": (lambda m: set_attribute(m, "pool", "ceil_mode", 1), "ceil_mode"),
+    "padded pool": (lambda m: set_attribute(m, "pool", "pads", [1, 1]), "padded"),
+    "gemm alpha": (lambda m: set_attribute(m, "fc", "alpha", 2.0), "alpha"),
+    "zero stride": (lambda m: set_attribute(m, "conv", "strides", [0]), "stride"),
+    "groups": (lambda m: set_attribute(m, "conv", "group", 3), "group"),
+    "truncated weights": (lambda m: setattr(constant(m, "conv_weight"), "raw_data", b"\0"), "cannot be read"),
+    "missing zero point": (lambda m: node(m, "conv_q").input.pop(), "zero point"),
+    "many nodes": (many_nodes, "more than"),
+    "no nodes": (lambda m: m.graph.ClearField("node"), "output"),
+    "two inputs": (lambda m: m.graph.input.append(m.graph.input[0]), "one input"),
+    "twice the constant": (lambda m: m.graph.initializer.append(m.graph.initializer[0]), "twice"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_models_are_refused_by_name_and_reason(name: str) -> None:
+    change, why = HOSTILE[name]
+    data = edited(change)
+    start = time.perf_counter()
+    with pytest.raises(ModelError, match=why):
+        from_onnx(data)
+    assert time.perf_counter() - start < 5
+
+
+def test_the_unchanged_model_is_accepted() -> None:
+    """Negative control of the table above: the edits, not the base, are what is refused."""
+    assert from_onnx(edited(lambda model: None)).digest == small().digest
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_bytes_are_refused_or_another_valid_graph(data: st.DataObject) -> None:
+    """Whatever bytes come in, the answer is a Graph or a ModelError, never another exception."""
+    model = bytearray(BASE)
+    for _ in range(data.draw(st.integers(1, 4))):
+        model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(model)))
+    with contextlib.suppress(ModelError):
+        assert isinstance(from_onnx(bytes(model[:end])), Graph)
+
+
+BASE = to_onnx(small())
