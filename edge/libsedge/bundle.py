@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -152,8 +153,8 @@ class Bundle:
     def _check_contents(self) -> None:
         """The members agree with the manifest and with this runtime."""
         have, need = libsedge.__version__, self.manifest["minimum_runtime"]
-        # A source tree that was never installed has version 0+unknown: nothing to compare with.
-        if "unknown" not in have and manifest.parse_version(have) < manifest.parse_version(need):
+        release = re.match(r"\d+\.\d+\.\d+", have)  # a source tree that was never installed has none
+        if release is not None and manifest.parse_version(release[0]) < manifest.parse_version(need):
             raise BundleError(f"needs libsedge {need} or later, this is {have}", field=MANIFEST)
         grid = self.preprocess.grid_nm
         if grid_sha256(grid) != self.manifest["wavelength_grid_sha256"]:

@@ -399,6 +399,18 @@ def test_manifest_schema(
     refused(good, match=match)
 
 
+@pytest.mark.parametrize(
+    ("have", "accepted"),
+    [("0.1.0", True), ("0.1.0.dev3+g1", True), ("1.0.0", True), ("0.0.9", False), ("0+unknown", True)],
+)
+def test_minimum_runtime(good: Path, have: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libsedge.__version__", have)
+    if accepted:
+        Bundle.open(good)
+    else:
+        refused(good, match=r"needs libsedge 0\.1\.0 or later")
+
+
 def test_a_manifest_without_the_counter_is_refused(good: Path) -> None:
     """Nothing to roll back to unseen: every bundle carries the counter that the model store enforces."""
     forge(good, KEY, lambda members, manifest: manifest.pop("counter") and None)
