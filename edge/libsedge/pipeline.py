@@ -113,6 +113,7 @@ class Report:
     source: dict[str, int] = field(default_factory=dict)
     sink_errors: int = 0
     journal_error: str | None = None
+    simulated: bool = False
 
 
 class Pipeline:
@@ -250,6 +251,7 @@ class Pipeline:
             source=self._source.counters(),
             sink_errors=self._sink_errors,
             journal_error=self._journal_error,
+            simulated=self._source.simulated,
         )
 
     def _work(self) -> None:

@@ -146,6 +146,7 @@ def test_replay_run_then_again_then_another_file(tiny_model: Any, spectra: Path,
     report = json.loads(first.stdout)
     ledger = report["ledger"]
     assert (ledger["received"], ledger["journaled"], ledger["unaccounted"]) == (61, 61, 0)
+    assert report["simulated"] is True
     assert report["roles"] == {"dark": 1, "light": 60}
     assert report["not_accepted"]["too_dim"] == 10
     assert report["not_accepted"]["saturated"] == 5

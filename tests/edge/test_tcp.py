@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,13 +40,19 @@ class Server:
     """A pipeline on a TCP source, run by a thread; `finish` stops it and gives its report."""
 
     def __init__(
-        self, path: Path, *, delay_s: float = 0.0, channels: int = CHANNELS, **options: float
+        self,
+        path: Path,
+        *,
+        delay_s: float = 0.0,
+        channels: int = CHANNELS,
+        capacity: int = 64,
+        **options: Any,
     ) -> None:
-        self.source = TcpSource(0, **options)  # type: ignore[arg-type]
+        self.source = TcpSource(0, **options)
         self.port = self.source.port
         self.report: Report | None = None
         self.error: BaseException | None = None
-        self._path, self._delay_s, self._channels = path, delay_s, channels
+        self._path, self._delay_s, self._channels, self._capacity = path, delay_s, channels, capacity
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -56,7 +63,9 @@ class Server:
         try:
             classifier = MeanClassifier(self._delay_s)
             classifier.channels = self._channels
-            self.pipeline = Pipeline(self.source, classifier, journal, batch=16, interval_s=0.02)
+            self.pipeline = Pipeline(
+                self.source, classifier, journal, batch=16, interval_s=0.02, capacity=self._capacity
+            )
             self._ready.set()
             self.report = self.pipeline.run()
         except BaseException as error:
@@ -76,7 +85,7 @@ class Server:
 
 
 @contextmanager
-def serving(path: Path, **options: float) -> Iterator[Server]:
+def serving(path: Path, **options: Any) -> Iterator[Server]:
     server = Server(path, **options)
     try:
         yield server
@@ -236,6 +245,21 @@ def test_peer_that_trickles_is_cut_off(tmp_path: Path) -> None:
         assert gone
         peer.close()
         assert server.finish().source["cut_off"] == 1
+
+
+def test_peer_that_waits_for_us_is_not_cut_off(tmp_path: Path) -> None:
+    """The reader waits for a full queue longer than idle_s: no reason to cut off a peer within a frame."""
+    large = encode(Frame(77, 0, 20, 0, 0, 0, 0, np.zeros(65536, np.float32)))  # more than one read
+    with serving(tmp_path / "run.db", idle_s=0.4, delay_s=0.05, capacity=1) as server:
+        peer = socket.create_connection(("127.0.0.1", server.port))
+        peer.sendall(b"".join(encode(frame) for frame in frames(20)) + large[:100])
+        time.sleep(0.2)
+        peer.sendall(large[100:])
+        assert len(read_acks(peer, 20)) == 20
+        peer.close()
+        report = server.finish()
+    assert report.source["cut_off"] == 0
+    assert report.ledger["rejected"] == {"wrong_length": 1}
 
 
 def test_frames_behind_a_damaged_length_come_out(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def _progress(ledger: Ledger) -> None:
 
 def _text(report: Report, ledger: Ledger) -> str:
     latency = report.latency
-    lines = [ledger.text()]
+    lines = ["the spectra are simulated"] if report.simulated else []
+    lines.append(ledger.text())
     for title, counts in (
         ("labels", report.labels),
         ("not accepted", report.not_accepted),

@@ -66,6 +66,8 @@ class Source(ABC):
     axis: Axis | None = None
     #: the one stream it yields; None where only the frames tell
     stream_id: int | None = None
+    #: the spectra come from a simulation, as far as the source can tell
+    simulated: bool = False
     #: where it listens, such as "127.0.0.1:5600"; None for a source that does not
     address: str | None = None
     #: frames that came and could not be decoded, by reason; only grows

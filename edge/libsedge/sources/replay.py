@@ -38,7 +38,7 @@ class ReplaySource(Source):
     """A file as a source; `rate_hz` None = as fast as frames are taken."""
 
     def __init__(self, spectra: SpectraFile, rate_hz: float | None = None) -> None:
-        super().__init__(axis=spectra.axis, stream_id=spectra.stream_id())
+        super().__init__(axis=spectra.axis, stream_id=spectra.stream_id(), simulated=spectra.simulated)
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ConfigError("must be above 0", field="rate", value=rate_hz)
         if len(spectra) == 0:
