@@ -9,7 +9,6 @@ readable copy of that state; resuming does not read it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,12 @@ from typing import Any
 import torch
 from libsedge.errors import RunError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import nn
 
+from .files import dump_json, write_atomic
+
 TENSORS, READABLE = "checkpoint.safetensors", "checkpoint.json"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name beside `path`, flush it to disk, rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def dump_json(data: Mapping[str, Any]) -> bytes:
-    """JSON text, keys in the order of `data`, one newline at the end; NaN and infinity are refused
-    (ValueError).
-    """
-    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def save(
@@ -55,15 +39,8 @@ def save(
         tensors |= {f"optimizer.{number}.{slot}": t for slot, t in slots.items()}
     tensors |= {"rng.data": rng.get_state(), "rng.torch": torch.get_rng_state()}
     text = dump_json(state)
-    temporary = run_dir / f".{TENSORS}.tmp"
-    save_file(
-        {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
-        temporary,
-        metadata={"state": text.decode("utf-8")},
-    )
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, run_dir / TENSORS)
+    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_atomic(run_dir / TENSORS, serialise(whole, metadata={"state": text.decode("utf-8")}))
     write_atomic(run_dir / READABLE, text)
 
 

@@ -33,7 +33,7 @@ from torch import nn
 
 from . import checkpoint, splits, weighting
 from .augment import Augmentation, Augmenter
-from .checkpoint import dump_json, write_atomic
+from .files import dump_json, write_atomic
 from .model import RUN_FORMAT, RUN_VERSION, SpectrumNet, build, net_spec, read_run, save_weights
 from .prepare import data_digest, preprocessed, segments_for, weights_by_distance
 from .spectra import SpectraSet
@@ -308,7 +308,8 @@ class _Loop:
             self.console.print(
                 f"epoch {number}/{total}: loss {record['train_loss']:.4f}, "
                 f"validation loss {record['validation_loss']:.4f}, "
-                f"balanced accuracy {record['validation_accuracy']:.3f}, {record['seconds']:.1f} s"
+                f"balanced accuracy {record['validation_accuracy']:.3f}, {record['seconds']:.1f} s",
+                soft_wrap=True,
             )
         return record
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart with every common colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -78,7 +79,7 @@ def reliability(rows: Sequence[Mapping[str, Any]], ece: float) -> Figure:
         ax.annotate(
             f"{r['n']}",
             (r["confidence"], r["accuracy"]),
-            xytext=(4, -11),
+            xytext=(4, 4),
             textcoords="offset points",
             fontsize=7,
         )
@@ -98,6 +99,7 @@ def training(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
         ax.plot(
             epochs, [r[key] for r in history], color=colour, marker=marker, linestyle=line, ms=4, label=name
         )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvline(kept, color="0.5", linestyle=":", label=f"kept: epoch {kept}")
     ax.set_ylim(bottom=0)
     ax.set_xlabel("epoch")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from libsedge_training import evaluate as ev
-from libsedge_training.checkpoint import dump_json, write_atomic
+from libsedge_training.files import dump_json, write_atomic
 from libsedge_training.model import read_run
 from libsedge_training.report import evaluation_page
 
