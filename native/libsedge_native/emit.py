@@ -12,6 +12,8 @@ from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Sour
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
     "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
+    "avxvnni": ("avxvnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
+    "avx2": ("avx2.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 
@@ -26,7 +28,8 @@ def headers(kernels: Iterable[Kernel]) -> list[str]:
 def _number(value: Any, ctype: str) -> str:
     """An exact literal: integers in decimal, floats in hexadecimal."""
     if ctype == "float":
-        return float(value).hex() + "F"
+        mantissa, _, exponent = float(value).hex().partition("p")
+        return f"{mantissa.rstrip('0').rstrip('.')}p{exponent}F"
     number = int(value)
     return "-2147483647 - 1" if number == -(1 << 31) else str(number)
 

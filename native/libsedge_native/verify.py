@@ -94,7 +94,7 @@ def verify_kernel(
 
 def ort_session(data: bytes, *, optimised: bool = True, int8: bool = False, save: Path | None = None) -> Any:
     """A single-threaded ONNX Runtime session. `int8` keeps int8 activations, which x86 otherwise turns to uint8."""
-    import onnxruntime as ort
+    import onnxruntime as ort  # type: ignore[import-untyped]
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -26,6 +26,8 @@ class VectorIsa:
 #: the five cycles of a dot product on two ports.
 VECTOR_ISAS: dict[str, VectorIsa] = {
     "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t"),
+    "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
+    "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t"),
 }
 
 

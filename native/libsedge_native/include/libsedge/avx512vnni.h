@@ -59,14 +59,6 @@ SEDGE_INLINE void store_acc(int32_t* y, Acc v) {
     _mm512_storeu_si512(y, v);
 }
 
-SEDGE_INLINE Acc add(Acc a, Acc b) {
-    return _mm512_add_epi32(a, b);
-}
-
-SEDGE_INLINE Acc zero() {
-    return _mm512_setzero_si512();
-}
-
 SEDGE_INLINE Real load_real(const float* v) {
     return _mm512_loadu_ps(v);
 }
@@ -109,6 +101,14 @@ template <int32_t Zero, int32_t Low> SEDGE_INLINE Acc pack(Acc a, Acc b, Acc c, 
 template <int32_t Zero, int32_t Low> SEDGE_INLINE void store4(uint8_t* y, Acc a, Acc b, Acc c, Acc d) {
     const Acc order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(y, _mm512_permutexvar_epi32(order, pack<Zero, Low>(a, b, c, d)));
+}
+
+/* Two and two. */
+template <int32_t Zero, int32_t Low> SEDGE_INLINE void store2(uint8_t* y, uint8_t* z, Acc a, Acc b, Acc c, Acc d) {
+    const Acc order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const Acc bytes = _mm512_permutexvar_epi32(order, pack<Zero, Low>(a, b, c, d));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_castsi512_si256(bytes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(z), _mm512_extracti64x4_epi64(bytes, 1));
 }
 
 template <int32_t Zero, int32_t Low> SEDGE_INLINE void store1(uint8_t* y, Acc a) {
