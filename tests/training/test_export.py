@@ -214,6 +214,15 @@ def test_wrong_options_are_refused_first(trained: Path, tmp_path: Path, options:
     nothing_written(tmp_path)
 
 
+def test_a_missing_output_folder_is_refused_first(trained: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    with pytest.raises(ConfigError, match="folder does not exist"):
+        export.export_run(
+            trained / "run", tmp_path / "none" / "a.sedge", say=lambda step, text: steps.append(step)
+        )
+    assert steps == []
+
+
 def test_other_spectra_or_no_run_are_refused(trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.h5"
     lines_set(seed=1).save(other)

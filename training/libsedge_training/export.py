@@ -222,6 +222,8 @@ def export_run(
     folder = Path(run_dir)
     name = folder.resolve().name.lower() if name is None else name
     _check_options(name, version, counter, goldens)
+    if not Path(out).resolve().parent.is_dir():
+        raise ConfigError("its folder does not exist", field="--output", value=os.fspath(out))
     private = keys.load_private(key)
     evaluation = _evaluation(folder)
     net, run = load_run(folder)
