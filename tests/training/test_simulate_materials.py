@@ -38,7 +38,7 @@ def test_composition_sums_to_one(material: table.Material) -> None:
         ("calcite", "Ca", 40.04),
         ("gypsum", "S", 18.62),
         ("gypsum", "H", 2.34),
-        ("barite", "Ba", 58.84),
+        ("goethite", "Fe", 62.85),
         ("hematite", "Fe", 69.94),
         ("NIST 2711", "Ca", 2.88),
         ("NIST 1155", "Cr", 18.37),
@@ -48,6 +48,27 @@ def test_composition_sums_to_one(material: table.Material) -> None:
 def test_known_mass_fractions(name: str, element: str, percent: float) -> None:
     (material,) = table.choose([name], table.load_materials())
     assert 100 * dict(material.composition)[element] == pytest.approx(percent, rel=3e-3)
+
+
+def alone(materials: tuple[table.Material, ...]) -> list[str]:
+    """Materials whose main element, oxygen aside, is below 5 % in every other member of their class."""
+    main = {m.name: next(element for element, _ in m.composition if element != "O") for m in materials}
+    return [
+        m.name
+        for m in materials
+        if not any(
+            dict(other.composition).get(main[m.name], 0) >= 0.05
+            for other in materials
+            if other.label == m.label and other.name != m.name
+        )
+    ]
+
+
+def test_no_material_is_alone_in_its_class() -> None:
+    materials = table.load_materials()
+    assert alone(materials) == []
+    # negative control: without ilmenite and ulvospinel nothing else in the class holds titanium
+    assert alone(tuple(m for m in materials if m.name not in {"ilmenite", "ulvospinel"})) == ["rutile"]
 
 
 def test_documentation_is_the_table() -> None:

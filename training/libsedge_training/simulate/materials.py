@@ -147,6 +147,10 @@ figures of the certificate or of GeoReM (elements from 100 ppm on; certificates 
 difference, and some figures are information values); *mineral formula* = the ideal formula, no trace
 elements; *typical of its class, not certified* = mid-range of a designation.
 
+No material is alone in its class: the main element of each, oxygen aside, is a main element (5 % or more) of another
+member. A specimen that is held out then asks for its neighbours in a solid solution or an alloy series, not for an
+element that was never seen.
+
 Left out: elements without usable lines in NIST ASD as libskit bundles it (Zr, Nb, U and others; their
 fractions are spread over the rest); KL2-G and ML3B-G (no oxygen listed, 55 % in total); NIST 2709a and NIST
 2711a (the list at hand contradicts itself: Na and Mg, respectively Si, are far too low); Nickelsilver (82 %,

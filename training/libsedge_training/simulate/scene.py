@@ -2,7 +2,7 @@
 
 Distance: the laser spot grows from 0.35 mm at 1.5 m to 0.55 mm at 7 m (ChemCam's published range; MarSCoDe's
 own law is not public), the irradiance falls with its area, temperature and electron density fall with small
-powers of the irradiance. The two powers are the least-squares choice, on a coarse grid, for twelve line
+powers of the irradiance. The two powers were chosen on a coarse grid near the least squares of twelve line
 ratios near over far that SuperCam gave on BHVO-2 at 1.545 m and 4.25 m (Si II 634.7 1.68, Si I 288 0.83, Mg
 II 279.6 1.26, Ca II 393 1.03, Ca I 422 0.74, Al I 396 0.66, Na I 0.79, K I 0.71, O I 777 1.39, Fe I 438 0.39,
 Ca I 445 0.48, 616 0.51; the simulation is within 0.28 in ln, root mean square). Signal: raw counts fall as
