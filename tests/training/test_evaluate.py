@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,9 @@ def test_weights_command_prints_a_table_and_draws(trained: Path, tmp_path: Path)
     assert done.exit_code == 2
     assert "known: equal" in done.output
     assert CliRunner().invoke(main, ["weights"]).exit_code == 2
+
+
+def test_a_bundle_of_other_classes_is_refused(trained: Path) -> None:
+    bundle: Any = SimpleNamespace(labels=["clay", "sand"])
+    with pytest.raises(RunError, match=r"\['clay', 'sand'\]: the bundle's classes are not the run's"):
+        evaluate.evaluate_bundle(trained / "run", made_up_set(), bundle)
