@@ -28,9 +28,7 @@
 namespace sedge {
 namespace avx512vnni {
 
-inline int runnable() {
-    return x86::features().avx512vnni ? 1 : 0;
-}
+inline int runnable() { return x86::features().avx512vnni ? 1 : 0; }
 
 using Acc = __m512i;     /* int32, one lane an output channel */
 using Input = __m512i;   /* four uint8 activations, the same in every lane */
@@ -47,31 +45,22 @@ SEDGE_INLINE Input broadcast(const uint8_t* x) {
     return _mm512_set1_epi32(four);
 }
 
-SEDGE_INLINE Weights load_weights(const WeightItem* w) {
-    return _mm512_load_si512(w);
-}
+SEDGE_INLINE Weights load_weights(const WeightItem* w) { return _mm512_load_si512(w); }
 
-SEDGE_INLINE Acc load_acc(const int32_t* bias) {
-    return _mm512_loadu_si512(bias);
-}
+SEDGE_INLINE Acc load_acc(const int32_t* bias) { return _mm512_loadu_si512(bias); }
 
-SEDGE_INLINE void store_acc(int32_t* y, Acc v) {
-    _mm512_storeu_si512(y, v);
-}
+SEDGE_INLINE void store_acc(int32_t* y, Acc v) { _mm512_storeu_si512(y, v); }
 
-SEDGE_INLINE Real load_real(const float* v) {
-    return _mm512_loadu_ps(v);
-}
+SEDGE_INLINE Real load_real(const float* v) { return _mm512_loadu_ps(v); }
 
-/* acc += the four products of every lane. Assembly, because gcc 12 copies the accumulator of the intrinsic. */
+/* acc += the four products of every lane. Assembly, because gcc 12 copies the accumulator of the intrinsic.
+ */
 SEDGE_INLINE Acc dot(Acc acc, Input x, Weights w) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
     return acc;
 }
 
-SEDGE_INLINE Acc max(Acc a, Acc b) {
-    return _mm512_max_epi32(a, b);
-}
+SEDGE_INLINE Acc max(Acc a, Acc b) { return _mm512_max_epi32(a, b); }
 
 /* Accumulators that carry 0x4B000000 are the floats 2^23 + acc (docs/quant_spec.md, section 6). */
 SEDGE_INLINE Acc scale_biased(Acc acc, Real multiplier, Real minus_offset) {
@@ -84,8 +73,10 @@ SEDGE_INLINE Acc scale_plain(Acc acc, Real multiplier) {
     return _mm512_cvt_roundps_epi32(_mm512_min_ps(v, _mm512_set1_ps(1024.0F)), nearest);
 }
 
-/* Four registers of int32 to uint8 clamp(v + zero, low, 255); lane l holds channels 4l to 4l+3 of a, b, c, d. */
-template <int32_t Zero, int32_t Low> SEDGE_INLINE Acc pack(Acc a, Acc b, Acc c, Acc d) {
+/* Four registers of int32 to uint8 clamp(v + zero, low, 255); lane l holds channels 4l to 4l+3 of a, b, c, d.
+ */
+template <int32_t Zero, int32_t Low>
+SEDGE_INLINE Acc pack(Acc a, Acc b, Acc c, Acc d) {
     Acc ab = _mm512_packs_epi32(a, b);
     Acc cd = _mm512_packs_epi32(c, d);
     if constexpr (Zero != 0) {
@@ -93,33 +84,39 @@ template <int32_t Zero, int32_t Low> SEDGE_INLINE Acc pack(Acc a, Acc b, Acc c, 
         cd = _mm512_adds_epi16(cd, _mm512_set1_epi16(Zero));
     }
     Acc bytes = _mm512_packus_epi16(ab, cd);
-    if constexpr (Low > 0) bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(static_cast<char>(Low)));
+    if constexpr (Low > 0)
+        bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(static_cast<char>(Low)));
     return bytes;
 }
 
 /* Four registers that follow each other in memory. */
-template <int32_t Zero, int32_t Low> SEDGE_INLINE void store4(uint8_t* y, Acc a, Acc b, Acc c, Acc d) {
+template <int32_t Zero, int32_t Low>
+SEDGE_INLINE void store4(uint8_t* y, Acc a, Acc b, Acc c, Acc d) {
     const Acc order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(y, _mm512_permutexvar_epi32(order, pack<Zero, Low>(a, b, c, d)));
 }
 
 /* Two and two. */
-template <int32_t Zero, int32_t Low> SEDGE_INLINE void store2(uint8_t* y, uint8_t* z, Acc a, Acc b, Acc c, Acc d) {
+template <int32_t Zero, int32_t Low>
+SEDGE_INLINE void store2(uint8_t* y, uint8_t* z, Acc a, Acc b, Acc c, Acc d) {
     const Acc order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const Acc bytes = _mm512_permutexvar_epi32(order, pack<Zero, Low>(a, b, c, d));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_castsi512_si256(bytes));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(z), _mm512_extracti64x4_epi64(bytes, 1));
 }
 
-template <int32_t Zero, int32_t Low> SEDGE_INLINE void store1(uint8_t* y, Acc a) {
+template <int32_t Zero, int32_t Low>
+SEDGE_INLINE void store1(uint8_t* y, Acc a) {
     const Acc order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const Acc bytes = _mm512_permutexvar_epi32(order, pack<Zero, Low>(a, a, a, a));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm512_castsi512_si128(bytes));
 }
 
 /* sum += clamp(v + zero, low, 255) of the first `Count` of four registers. */
-template <int32_t Zero, int32_t Low, size_t Count> SEDGE_INLINE Acc add4(Acc sum, Acc a, Acc b, Acc c, Acc d) {
-    const Acc transpose = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+template <int32_t Zero, int32_t Low, size_t Count>
+SEDGE_INLINE Acc add4(Acc sum, Acc a, Acc b, Acc c, Acc d) {
+    const Acc transpose =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const Acc bytes = _mm512_shuffle_epi8(pack<Zero, Low>(a, b, c, d), transpose);
     constexpr int32_t ones = Count == 4 ? 0x01010101 : Count == 3 ? 0x00010101 : Count == 2 ? 0x00000101 : 1;
     return dot(sum, bytes, _mm512_set1_epi32(ones));

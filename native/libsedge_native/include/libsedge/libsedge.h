@@ -1,8 +1,8 @@
 /* libsedge C API: one quantised 1-D network, run from caller-owned memory.
  *
- * No heap, no mutable static state, no dependency but memcpy/memset. A generated model provides one `sedge_net`
- * constant; its sizes are macros of the generated header (SEDGE_<MODEL>_ARENA_BYTES and so on), known before
- * anything is compiled.
+ * No heap, no mutable static state, no dependency but memcpy/memset. A generated model provides one
+ * `sedge_net` constant; its sizes are macros of the generated header (SEDGE_<MODEL>_ARENA_BYTES and so on),
+ * known before anything is compiled.
  *
  *     sedge_model m;
  *     alignas(SEDGE_M_ARENA_ALIGN) static uint8_t arena[SEDGE_M_ARENA_BYTES];
@@ -42,9 +42,10 @@ typedef enum sedge_status {
     SEDGE_E_NO_TRACE = 10         /* this kernel cannot show its layers (only the scalar one can) */
 } sedge_status;
 
-/* Called by sedge_trace after each layer of the scalar kernel, with the layer's int8 output in [channel][position]
- * order. */
-typedef void (*sedge_layer_fn)(void* user, const char* layer, const int8_t* data, size_t channels, size_t length);
+/* Called by sedge_trace after each layer of the scalar kernel, with the layer's int8 output in
+ * [channel][position] order. */
+typedef void (*sedge_layer_fn)(void* user, const char* layer, const int8_t* data, size_t channels,
+                               size_t length);
 
 /* One way to run the net. `runnable` asks the CPU; `run` never fails. */
 typedef struct sedge_kernel {
@@ -69,7 +70,8 @@ typedef struct sedge_net {
     const int8_t* golden_inputs;  /* [golden_count][input_len] */
     const int8_t* golden_outputs; /* [golden_count][classes] */
     size_t golden_count;
-    void (*trace)(const int8_t* input, void* arena, sedge_layer_fn fn, void* user); /* scalar kernel, or NULL */
+    void (*trace)(const int8_t* input, void* arena, sedge_layer_fn fn,
+                  void* user); /* scalar kernel, or NULL */
 } sedge_net;
 
 typedef struct sedge_model {

@@ -9,18 +9,21 @@
 #error "libsedge kernels are exact; do not compile them with -ffast-math or -Ofast"
 #endif
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
-#error "libsedge kernels need float32 arithmetic that is float32 (FLT_EVAL_METHOD == 0; on 32-bit x86: -mfpmath=sse)"
+#error                                                                                                       \
+    "libsedge kernels need float32 arithmetic that is float32 (FLT_EVAL_METHOD == 0; on 32-bit x86: -mfpmath=sse)"
 #endif
 
 namespace sedge {
 
-/* Nearest integer, ties to even, of a float in [-1024, 1024]. The product in front of it only meets comparisons and a
- * truncation, never an addition, so no compiler can contract it into a fused multiply-add. */
+/* Nearest integer, ties to even, of a float in [-1024, 1024]. The product in front of it only meets
+ * comparisons and a truncation, never an addition, so no compiler can contract it into a fused multiply-add.
+ */
 inline int32_t rint_half_even(float v) {
     int32_t below = static_cast<int32_t>(v);
     below -= static_cast<int32_t>(v < static_cast<float>(below));
     const float half = static_cast<float>(below) + 0.5F;
-#if defined(SEDGE_TEST_ROUND_HALF_AWAY) /* negative control of the tests: a wrong rounding must be noticed */
+#if defined(SEDGE_TEST_ROUND_HALF_AWAY) /* negative control of the tests: a wrong rounding must be noticed   \
+                                         */
     return below + static_cast<int32_t>(v > half || (v == half && below >= 0));
 #else
     return below + static_cast<int32_t>(v > half || (v == half && (below & 1) != 0));

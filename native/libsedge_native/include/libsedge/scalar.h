@@ -1,4 +1,5 @@
-/* Portable kernels over int8 [channels][length]; all shapes are compile-time constants of a generated struct. */
+/* Portable kernels over int8 [channels][length]; all shapes are compile-time constants of a generated struct.
+ */
 #ifndef LIBSEDGE_SCALAR_H
 #define LIBSEDGE_SCALAR_H
 
@@ -12,9 +13,7 @@
 namespace sedge {
 namespace scalar {
 
-inline int runnable() {
-    return 1;
-}
+inline int runnable() { return 1; }
 
 /* Adds the taps of one output channel to `acc` for `count` positions from `first` on. `S` as in conv1d. */
 template <class S>
@@ -24,11 +23,14 @@ inline void add_taps(const int8_t* x, const int8_t* w, size_t first, size_t coun
         const int8_t* row = x + c * S::in_length;
         for (size_t k = 0; k < S::taps; ++k) {
             const int32_t weight = w[c * S::taps + k];
-            const size_t shift = k * S::dilation; /* tap k of position p reads row[p * stride + shift - pad_left] */
+            const size_t shift =
+                k * S::dilation; /* tap k of position p reads row[p * stride + shift - pad_left] */
             size_t begin = 0;
-            while (begin < count && (first + begin) * S::stride + shift < S::pad_left) ++begin;
+            while (begin < count && (first + begin) * S::stride + shift < S::pad_left)
+                ++begin;
             size_t end = count;
-            while (end > begin && (first + end - 1) * S::stride + shift >= S::pad_left + S::in_length) --end;
+            while (end > begin && (first + end - 1) * S::stride + shift >= S::pad_left + S::in_length)
+                --end;
             for (size_t p = begin; p < end; ++p) {
                 acc[p] += weight * (row[(first + p) * S::stride + shift - S::pad_left] - S::x_zero);
             }
@@ -37,18 +39,23 @@ inline void add_taps(const int8_t* x, const int8_t* w, size_t first, size_t coun
 }
 
 /* Dot product of one window that needs no padding: the dense layers. */
-template <class S> inline int32_t dot(const int8_t* x, const int8_t* w) {
+template <class S>
+inline int32_t dot(const int8_t* x, const int8_t* w) {
     int32_t acc = 0;
-    for (size_t i = 0; i < S::in_channels * S::taps; ++i) acc += w[i] * (x[i] - S::x_zero);
+    for (size_t i = 0; i < S::in_channels * S::taps; ++i)
+        acc += w[i] * (x[i] - S::x_zero);
     return acc;
 }
 
 /* Convolution, max pool of width S::pool in front of the requantisation, requantisation.
- * x int8 [in_channels][in_length], y int8 [out_channels][out_length], w int8 [out_channels][in_channels/groups][taps].
- * Padded taps are skipped: they hold the zero point, that is, real zero. */
+ * x int8 [in_channels][in_length], y int8 [out_channels][out_length], w int8
+ * [out_channels][in_channels/groups][taps]. Padded taps are skipped: they hold the zero point, that is, real
+ * zero. */
 template <class S>
-inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* bias, const float* multiplier) {
-    constexpr size_t block = S::pool < 64 ? 64 / S::pool * S::pool : S::pool; /* convolution outputs at a time */
+inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* bias,
+                   const float* multiplier) {
+    constexpr size_t block =
+        S::pool < 64 ? 64 / S::pool * S::pool : S::pool; /* convolution outputs at a time */
     constexpr size_t total = S::out_length * S::pool;
     constexpr size_t per_group = S::in_channels / S::groups;
     int32_t acc[block];
@@ -57,7 +64,8 @@ inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* b
         const int8_t* xg = x + o / (S::out_channels / S::groups) * per_group * S::in_length;
         for (size_t first = 0; first < total; first += block) {
             const size_t count = total - first < block ? total - first : block;
-            for (size_t p = 0; p < count; ++p) acc[p] = bias[o];
+            for (size_t p = 0; p < count; ++p)
+                acc[p] = bias[o];
             if constexpr (total == 1 && S::taps == S::in_length && S::pad_left == 0 && S::groups == 1) {
                 acc[0] += dot<S>(x, wo);
             } else {
@@ -65,30 +73,37 @@ inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* b
             }
             for (size_t p = 0; p < count; p += S::pool) {
                 int32_t best = acc[p];
-                for (size_t j = 1; j < S::pool; ++j) best = acc[p + j] > best ? acc[p + j] : best;
-                y[o * S::out_length + (first + p) / S::pool] = requantise(best, multiplier[o], S::y_zero, S::y_low);
+                for (size_t j = 1; j < S::pool; ++j)
+                    best = acc[p + j] > best ? acc[p + j] : best;
+                y[o * S::out_length + (first + p) / S::pool] =
+                    requantise(best, multiplier[o], S::y_zero, S::y_low);
             }
         }
     }
 }
 
-/* Maximum over S::kernel positions every S::stride; x int8 [channels][in_length], y int8 [channels][out_length]. */
-template <class S> inline void max_pool(const int8_t* x, int8_t* y) {
+/* Maximum over S::kernel positions every S::stride; x int8 [channels][in_length], y int8
+ * [channels][out_length]. */
+template <class S>
+inline void max_pool(const int8_t* x, int8_t* y) {
     for (size_t c = 0; c < S::channels; ++c) {
         for (size_t p = 0; p < S::out_length; ++p) {
             const int8_t* window = x + c * S::in_length + p * S::stride;
             int8_t best = window[0];
-            for (size_t j = 1; j < S::kernel; ++j) best = window[j] > best ? window[j] : best;
+            for (size_t j = 1; j < S::kernel; ++j)
+                best = window[j] > best ? window[j] : best;
             y[c * S::out_length + p] = best;
         }
     }
 }
 
 /* Mean over all positions: requantise(sum of (q - zero)); x int8 [channels][in_length], y int8 [channels]. */
-template <class S> inline void average(const int8_t* x, int8_t* y, const float* multiplier) {
+template <class S>
+inline void average(const int8_t* x, int8_t* y, const float* multiplier) {
     for (size_t c = 0; c < S::channels; ++c) {
         int32_t sum = 0;
-        for (size_t p = 0; p < S::in_length; ++p) sum += x[c * S::in_length + p] - S::x_zero;
+        for (size_t p = 0; p < S::in_length; ++p)
+            sum += x[c * S::in_length + p] - S::x_zero;
         y[c] = requantise(sum, multiplier[0], S::y_zero, -128);
     }
 }
