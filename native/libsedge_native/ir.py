@@ -292,6 +292,9 @@ class Graph:
             tensors.append(op.output(tensors[-1]))
         if tensors[-1].length != 1:
             raise ModelError("the output must have length 1", field="graph", value=tensors[-1].shape)
+        if tensors[-1].channels > MAX_CHANNELS:
+            why = f"at most {MAX_CHANNELS} outputs"
+            raise ModelError(why, field="graph", value=tensors[-1].channels)
         object.__setattr__(self, "tensors", tuple(tensors))
 
     @property

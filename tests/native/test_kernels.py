@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from dataclasses import replace
@@ -108,6 +109,47 @@ def test_corner_graphs_are_exact(build: object) -> None:
     graph = build()  # type: ignore[operator]
     check = verify.verify_kernel(toolchain.compile_shared(generate(graph), extra_flags=FAST), graph, count=12)
     assert check.equal, check
+
+
+@pytest.mark.parametrize(("bias", "biased"), [(-4_000_000, 1), (2_300_212, 1), (2_300_213, 0)])
+def test_accumulators_around_two_to_the_23_are_exact(bias: int, biased: int) -> None:
+    """The largest accumulator is 188 * 127 * 255 + bias + 15; from 2^23 on the biased float (spec 6) is not exact."""
+    weight = np.full((16, 188, 1), 127, np.int8)
+    conv = Conv1d(
+        "conv",
+        weight,
+        np.full(16, bias, np.int32) + np.arange(16, dtype=np.int32),
+        np.linspace(0.0001, 0.002, 16, dtype=np.float32),
+        Quant(5.0, -128),
+    )
+    graph = Graph(
+        "edge", Tensor(188, 7, Quant(0.5, -128)), (conv, GlobalAveragePool("gap", Quant(2.0, -128)))
+    )
+    vector = lower(graph).kernels[0]
+    step = next(s for s in vector.steps if s.kind == "conv1d")
+    assert dict(step.shape)["biased"] == biased
+    rng = np.random.default_rng(0)
+    near_top = np.where(rng.random((16, graph.input.channels * 7)) < 0.05, 120, 127).astype(np.int8)
+    inputs = np.concatenate([random_inputs(graph, 1, 8), near_top])
+    so = toolchain.compile_shared(generate(graph), extra_flags=FAST)
+    assert verify.verify_kernel(so, graph, inputs).equal
+
+
+def test_the_scalar_kernel_needs_no_vector_extension(tmp_path: Path) -> None:
+    """No register beyond baseline x86-64 outside the functions that carry a target attribute."""
+    if platform.machine() != "x86_64" or not shutil.which("objdump"):
+        pytest.skip("needs an x86-64 machine and objdump (binutils)")
+
+    def registers(isas: tuple[str, ...]) -> str:
+        (tmp_path / "model.so").write_bytes(toolchain.compile_shared(generate(random_graph(3), isas=isas)))
+        command = ["objdump", "-d", "--no-show-raw-insn", tmp_path / "model.so"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    scalar = registers(())
+    assert "%xmm" in scalar
+    assert "%ymm" not in scalar
+    assert "%zmm" not in scalar
+    assert "%zmm" in registers(("avx512vnni",)), "negative control"
 
 
 def test_contraction_into_fused_multiply_adds_changes_nothing() -> None:
