@@ -17,7 +17,7 @@ from libsedge_native import generate as generator
 from libsedge_native import reference, toolchain, verify
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
-from libsedge_native.passes import lower
+from libsedge_native.passes import lower, pack_weights
 from libsedge_native.random_graph import random_graph, random_inputs
 
 #: the last -O wins; the slow optimiser passes change nothing here
@@ -111,28 +111,42 @@ def test_corner_graphs_are_exact(build: object) -> None:
     assert check.equal, check
 
 
-@pytest.mark.parametrize(("bias", "biased"), [(-4_000_000, 1), (2_300_212, 1), (2_300_213, 0)])
-def test_accumulators_around_two_to_the_23_are_exact(bias: int, biased: int) -> None:
-    """The largest accumulator is 188 * 127 * 255 + bias + 15; from 2^23 on the biased float (spec 6) is not exact."""
-    weight = np.full((16, 188, 1), 127, np.int8)
+def edge(bias: int) -> Graph:
+    """One layer whose largest accumulator is 188 * 127 * 255 + bias + 15."""
     conv = Conv1d(
         "conv",
-        weight,
+        np.full((16, 188, 1), 127, np.int8),
         np.full(16, bias, np.int32) + np.arange(16, dtype=np.int32),
         np.linspace(0.0001, 0.002, 16, dtype=np.float32),
         Quant(5.0, -128),
     )
-    graph = Graph(
-        "edge", Tensor(188, 7, Quant(0.5, -128)), (conv, GlobalAveragePool("gap", Quant(2.0, -128)))
-    )
+    return Graph("edge", Tensor(188, 7, Quant(0.5, -128)), (conv, GlobalAveragePool("gap", Quant(2.0, -128))))
+
+
+def edge_inputs(graph: Graph) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    near_top = np.where(rng.random((16, graph.input.channels * 7)) < 0.05, 120, 127).astype(np.int8)
+    return np.concatenate([random_inputs(graph, 1, 8), near_top])
+
+
+@pytest.mark.parametrize(("bias", "biased"), [(-4_000_000, 1), (2_300_212, 1), (2_300_213, 0)])
+def test_accumulators_around_two_to_the_23_are_exact(bias: int, biased: int) -> None:
+    """From 2^23 on the biased float (quant_spec.md, section 6) is not exact, so the plain path is taken."""
+    graph = edge(bias)
     vector = lower(graph).kernels[0]
     step = next(s for s in vector.steps if s.kind == "conv1d")
     assert dict(step.shape)["biased"] == biased
-    rng = np.random.default_rng(0)
-    near_top = np.where(rng.random((16, graph.input.channels * 7)) < 0.05, 120, 127).astype(np.int8)
-    inputs = np.concatenate([random_inputs(graph, 1, 8), near_top])
     so = toolchain.compile_shared(generate(graph), extra_flags=FAST)
-    assert verify.verify_kernel(so, graph, inputs).equal
+    assert verify.verify_kernel(so, graph, edge_inputs(graph)).equal
+
+
+def test_biasing_where_it_is_not_proved_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the same layer with the proof switched off."""
+    graph = edge(3_500_000)
+    monkeypatch.setattr(pack_weights, "can_be_biased", lambda *args: True)
+    so = toolchain.compile_shared(generate(graph), extra_flags=FAST)
+    check = verify.verify_kernel(so, graph, edge_inputs(graph))
+    assert check.different > 0 or check.isas == ("scalar",)
 
 
 def test_the_scalar_kernel_needs_no_vector_extension(tmp_path: Path) -> None:
