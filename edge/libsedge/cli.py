@@ -21,9 +21,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keygen": ("libsedge.commands.keys:keygen", "Make a signing key and pin its public half."),
     "verify": ("libsedge.commands.bundle:verify", "Check a bundle's archive, digests and signature."),
     "inspect": ("libsedge.commands.bundle:inspect", "Show what a bundle holds; runs nothing."),
-    "classify": ("libsedge.commands.classify:classify", "Classify files of spectra, shot by shot and by vote."),
+    "classify": (
+        "libsedge.commands.classify:classify",
+        "Classify files of spectra, shot by shot and by vote.",
+    ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
-    "stream-test": ("libsedge.commands.stream_test:stream_test", "Send the spectra of a file as frames over TCP."),
+    "stream-test": (
+        "libsedge.commands.stream_test:stream_test",
+        "Send the spectra of a file as frames over TCP.",
+    ),
 }
 
 
@@ -67,7 +73,9 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="libsedge")
 def main() -> None:
     """Train, quantise and run classifiers for LIBS spectra taken at varying stand-off distances."""

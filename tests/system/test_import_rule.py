@@ -37,7 +37,11 @@ def python_part(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         return text
-    return "\n".join(line for line in text.splitlines() if line.startswith(("import ", "from ")) and " cimport " not in line)
+    return "\n".join(
+        line
+        for line in text.splitlines()
+        if line.startswith(("import ", "from ")) and " cimport " not in line
+    )
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))

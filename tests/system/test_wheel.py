@@ -12,7 +12,9 @@ HOST_PACKAGES = ("torch", "onnx", "onnxruntime", "scipy", "sklearn", "matplotlib
 
 
 def run(*command: str | Path, **kwargs: object) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **kwargs)  # type: ignore[call-overload]
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **kwargs
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return str(done.stdout)
 
@@ -49,13 +51,22 @@ def test_wheel_holds_every_file_that_the_source_tree_needs(wheel: Path) -> None:
     wanted = [
         path.relative_to(folder).as_posix()
         for folder in (ROOT / "edge", ROOT / "native", ROOT / "training")
-        for pattern in ("libsedge*/**/*.py", "libsedge*/**/*.j2", "libsedge*/**/*.h", "libsedge*/**/*.csv", "libsedge*/py.typed")
+        for pattern in (
+            "libsedge*/**/*.py",
+            "libsedge*/**/*.j2",
+            "libsedge*/**/*.h",
+            "libsedge*/**/*.csv",
+            "libsedge*/py.typed",
+        )
         for path in folder.glob(pattern)
         if path.is_file()
     ]
     assert len(wanted) > 50
     assert sorted(set(wanted) - names) == []
-    assert {name.split(".")[0] for name in names if name.endswith(".so")} == {"libsedge/_core", "libsedge/_frames"}
+    assert {name.split(".")[0] for name in names if name.endswith(".so")} == {
+        "libsedge/_core",
+        "libsedge/_frames",
+    }
 
 
 def test_board_runs_without_the_host_part(board: Path, tmp_path: Path) -> None:
@@ -71,7 +82,11 @@ def test_board_runs_without_the_host_part(board: Path, tmp_path: Path) -> None:
 
 def test_host_command_on_the_board_says_what_to_install(board: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [board / "libsedge", "train", "x.h5", "-o", "run"], capture_output=True, text=True, cwd=tmp_path, check=False
+        [board / "libsedge", "train", "x.h5", "-o", "run"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode != 0
     assert "libsedge[training]" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,9 +34,11 @@ def test_macs_of_m_equal_the_hand_count() -> None:
         == 16_168_400
     )
     assert model.macs(model.NETS["s"], 1800, 12) == 5_253_200
+    # the same table's net with Flatten 64 x 331, Dense 128, Dense 12
+    assert model.macs(model.NETS["m-fc"], 5400, 12) == 18_880_720
 
 
-@pytest.mark.parametrize(("name", "points"), [("m", 600), ("s", 300), ("paper", 600)])
+@pytest.mark.parametrize(("name", "points"), [("m", 600), ("s", 300), ("m-fc", 300), ("paper", 600)])
 def test_folded_net_equals_eval_mode(name: str, points: int) -> None:
     net = trained_looking(model.NETS[name], points, 5)
     x = np.random.default_rng(2).random((4, points), dtype=np.float32)
@@ -43,7 +46,8 @@ def test_folded_net_equals_eval_mode(name: str, points: int) -> None:
         expected = net(torch.from_numpy(x)).numpy()
     layers = model.fold(net)
     assert np.abs(model.run_folded(layers, x) - expected).max() < 1e-4
-    assert [type(layer).__name__ for layer in layers[-2:]] == ["FoldedGap", "FoldedDense"]
+    head = "FoldedDense" if model.NETS[name].head == "dense" else "FoldedGap"
+    assert [type(layer).__name__ for layer in layers[-2:]] == [head, "FoldedDense"]
     first = layers[0]
     assert isinstance(first, model.FoldedConv)
     assert first.weight.shape == (16, 1, model.NETS[name].blocks[0].kernel)
@@ -76,12 +80,16 @@ def test_spec_survives_json() -> None:
 
 
 def test_bad_nets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="known: m, s, paper"):
+    with pytest.raises(ConfigError, match="known: m, s, m-fc, paper"):
         model.net_spec("xxl")
     with pytest.raises(ConfigError, match="no point after block 3"):
         model.build(model.NETS["m"], 60, 3)
     with pytest.raises(ConfigError, match="at least 2"):
         model.build(model.NETS["m"], 600, 1)
+    with pytest.raises(ConfigError, match="'gap' or 'dense'"):
+        model.build(dataclasses.replace(model.NETS["m"], head="max"), 600, 3)
+    with pytest.raises(ConfigError, match="hidden"):
+        model.build(dataclasses.replace(model.NETS["m"], head="dense"), 600, 3)
     with pytest.raises(ConfigError, match="blocks"):
         model.NetSpec.from_json({"name": "x"})
     with pytest.raises(ValueError, match=r"expected \[n, 600\]"):

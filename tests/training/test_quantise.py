@@ -90,6 +90,22 @@ def test_weights_are_symmetric_per_channel() -> None:
     assert (np.abs(steps * step - bias) <= 0.5001 * step).all()
 
 
+def test_dense_head_becomes_one_flatten_and_two_dense_layers() -> None:
+    blocks = (Block(8, 5, padding=2, pool=4), Block(8, 3, pool=2))
+    layers = random_net(3, NetSpec("flat", blocks, head="dense", hidden=16, points=96))
+    graph = q.quantise(layers, q.observe(layers, spectra(64)), 96, "max", "net")
+    assert [type(op).__name__ for op in graph.ops[4:]] == ["Flatten", "Dense", "Dense"]
+    hidden, logits = graph.ops[-2:]
+    assert isinstance(hidden, ir.Dense)
+    assert isinstance(logits, ir.Dense)
+    assert (hidden.relu, hidden.quant.zero_point) == (True, -128)
+    assert not logits.relu
+    x = spectra(64)
+    int8 = reference.run(graph, q.quantise_input(graph, x))
+    error = np.abs(q.dequantise_logits(graph, int8.reshape(64, 4)) - q.float_logits(layers, x))
+    assert error.max() < 0.1 * np.abs(q.float_logits(layers, x)).max()
+
+
 def test_relu_tensors_start_at_minus_128_and_pools_keep_the_scale(layers: tuple) -> None:
     graph = q.quantise(layers, q.observe(layers, spectra(64)), 96, "max", "net")
     kinds = [type(op).__name__ for op in graph.ops]

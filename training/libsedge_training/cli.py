@@ -6,7 +6,10 @@ _HERE = "libsedge_training.commands"
 
 #: command name -> ("module:attribute" of a click command, one line of help); see `libsedge.cli`
 commands: dict[str, tuple[str, str]] = {
-    "simulate": (f"{_HERE}.simulate:simulate", "Simulate LIBS spectra of reference materials at several distances."),
+    "simulate": (
+        f"{_HERE}.simulate:simulate",
+        "Simulate LIBS spectra of reference materials at several distances.",
+    ),
     "train": (f"{_HERE}.train:train", "Train a 1-D CNN with a weight for every training spectrum."),
     "weights": (f"{_HERE}.weights:weights", "List weighting strategies, or show the weights that one gives."),
     "evaluate": (f"{_HERE}.evaluate:evaluate", "Measure a trained network, or the int8 bundle made from it."),

@@ -45,12 +45,18 @@ class Block:
 
 @dataclass(frozen=True)
 class NetSpec:
-    """A network by its layers. `points` is the grid it is meant for; any grid long enough runs."""
+    """A network by its layers. `points` is the grid it is meant for; any grid long enough runs.
+
+    head : "gap" = mean over the points, then the classes. "dense" = all points of all channels, `hidden` ReLU units,
+    then the classes: it knows at which wavelength a pattern stands, where "gap" only knows that it stands somewhere.
+    dropout : before every dense layer.
+    """
 
     name: str
     blocks: tuple[Block, ...]
     dropout: float = 0.0
     head: str = "gap"
+    hidden: int = 0
     points: int = 5400
 
     def to_json(self) -> dict[str, Any]:
@@ -74,12 +80,13 @@ _PAPER = (
     Block(64, 3, padding=1, pool=4),
 )
 
-#: name -> net. "s" is "m" on a third of the points; "paper" is OUR stand-in for the CNN of Zhang et al.,
-#: Sci. Rep. 2025 (10.1038/s41598-025-24644-x), whose layers are not known to us.
+#: name -> net. "s" is "m" on a third of the points, "m-fc" is "m" with a dense head; "paper" is OUR stand-in for the
+#: CNN of Zhang et al., Sci. Rep. 2025 (10.1038/s41598-025-24644-x), whose layers are not known to us.
 NETS: dict[str, NetSpec] = {
     "m": NetSpec("m", _M),
     "s": NetSpec("s", _M, points=1800),
-    "paper": NetSpec("paper", _PAPER, dropout=0.5),
+    "m-fc": NetSpec("m-fc", _M, dropout=0.5, head="dense", hidden=128),
+    "paper": NetSpec("paper", _PAPER, dropout=0.5, head="dense", hidden=128),
 }
 
 
@@ -92,8 +99,12 @@ def net_spec(name: str) -> NetSpec:
 
 
 def _lengths(spec: NetSpec, points: int) -> list[tuple[int, int]]:
-    if spec.head != "gap":
-        raise ConfigError("the only head is 'gap'", field="net.head", value=spec.head)
+    if spec.head not in ("gap", "dense"):
+        raise ConfigError("is 'gap' or 'dense'", field="net.head", value=spec.head)
+    if (spec.hidden > 0) != (spec.head == "dense"):
+        raise ConfigError(
+            "a dense head has hidden units, another has none", field="net.hidden", value=spec.hidden
+        )
     lengths = []
     length = points
     for number, block in enumerate(spec.blocks, 1):
@@ -109,9 +120,13 @@ def _lengths(spec: NetSpec, points: int) -> list[tuple[int, int]]:
 def macs(spec: NetSpec, channels: int, classes: int) -> int:
     """Multiply-accumulates of one inference: out * in * kernel * points a convolution, plus the head."""
     total, inputs = 0, 1
-    for block, (points, _) in zip(spec.blocks, _lengths(spec, channels), strict=True):
+    lengths = _lengths(spec, channels)
+    for block, (points, _) in zip(spec.blocks, lengths, strict=True):
         total += block.out * inputs * block.kernel * points
         inputs = block.out
+    if spec.head == "dense":
+        total += inputs * lengths[-1][1] * spec.hidden
+        inputs = spec.hidden
     return total + inputs * classes
 
 
@@ -120,7 +135,7 @@ class SpectrumNet(nn.Module):
 
     def __init__(self, spec: NetSpec, channels: int, classes: int) -> None:
         super().__init__()
-        _lengths(spec, channels)
+        left = _lengths(spec, channels)[-1][1]
         if classes < 2:
             raise ConfigError("a classifier needs at least 2 classes", field="classes", value=classes)
         self.spec, self.channels, self.classes = spec, channels, classes
@@ -135,6 +150,9 @@ class SpectrumNet(nn.Module):
             self.norms.append(nn.BatchNorm2d(b.out))
             inputs = b.out
         self.dropout = nn.Dropout(spec.dropout)
+        if spec.head == "dense":
+            self.hidden = nn.Linear(inputs * left, spec.hidden)
+            inputs = spec.hidden
         self.dense = nn.Linear(inputs, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -147,8 +165,13 @@ class SpectrumNet(nn.Module):
             x = torch.relu(norm(conv(x)))
             if block.pool > 1:
                 x = nn.functional.max_pool2d(x, (1, block.pool))
-        logits: torch.Tensor = self.dense(self.dropout(x.mean(dim=(2, 3))))
+        logits: torch.Tensor = self.dense(self.dropout(self._head(x)))
         return logits
+
+    def _head(self, x: torch.Tensor) -> torch.Tensor:
+        if self.spec.head == "gap":
+            return x.mean(dim=(2, 3))
+        return torch.relu(self.hidden(self.dropout(x.flatten(1))))
 
 
 def build(spec: NetSpec, channels: int, classes: int) -> SpectrumNet:
@@ -178,10 +201,14 @@ class FoldedGap:
 
 @dataclass(frozen=True)
 class FoldedDense:
-    """Logits = weight @ x + bias: weight float32 [classes, in], bias float32 [classes]."""
+    """weight @ x + bias, ReLU where `relu`: weight float32 [out, in], bias float32 [out].
+
+    x is flattened first, channel by channel where it still has points.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
+    relu: bool = False
 
 
 FoldedLayer = FoldedConv | FoldedGap | FoldedDense
@@ -213,8 +240,12 @@ def fold(net: SpectrumNet) -> tuple[FoldedLayer, ...]:
                 relu=True,
             )
         )
-    dense = FoldedDense(f64(net.dense.weight).astype(np.float32), f64(net.dense.bias).astype(np.float32))
-    return (*layers, FoldedGap(), dense)
+
+    def dense(linear: nn.Linear, relu: bool) -> FoldedDense:
+        return FoldedDense(f64(linear.weight).astype(np.float32), f64(linear.bias).astype(np.float32), relu)
+
+    first = dense(net.hidden, relu=True) if net.spec.head == "dense" else FoldedGap()
+    return (*layers, first, dense(net.dense, relu=False))
 
 
 def run_folded(layers: tuple[FoldedLayer, ...], x: np.ndarray) -> np.ndarray:
@@ -233,7 +264,9 @@ def run_folded(layers: tuple[FoldedLayer, ...], x: np.ndarray) -> np.ndarray:
         elif isinstance(layer, FoldedGap):
             y = y.mean(axis=2)
         else:
-            y = y @ layer.weight.T.astype(np.float64) + layer.bias
+            y = y.reshape(len(y), -1) @ layer.weight.T.astype(np.float64) + layer.bias
+            if layer.relu:
+                y = np.maximum(y, 0)
     return y
 
 

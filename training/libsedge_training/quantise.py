@@ -102,7 +102,8 @@ def forward(layers: Sequence[FoldedLayer], x: np.ndarray) -> Iterator[list[np.nd
                     y = y.mean(dim=2, keepdim=True)
                 else:
                     assert parameters is not None
-                    y = torch.nn.functional.linear(y[:, :, 0], *parameters)[:, :, None]
+                    y = torch.nn.functional.linear(y.flatten(1), *parameters)[:, :, None]
+                    y = torch.relu(y) if layer.relu else y
                 outputs.append(y)
             yield [tensor.numpy() for tensor in outputs]
 
@@ -163,7 +164,7 @@ def quantise(
     x = affine(ranges[0].low, ranges[0].clip(rule))
     tensor = ir.Tensor(1, points, x)
     ops: list[ir.Op] = []
-    convs = 0
+    convs = dense = 0
     for layer, seen in zip(layers, ranges[1:], strict=True):
         quant = affine(seen.low, seen.clip(rule))
         if isinstance(layer, FoldedConv):
@@ -189,9 +190,14 @@ def quantise(
             ops.append(ir.GlobalAveragePool("gap", quant))
             x = quant
         else:
+            dense += 1
             weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
-            logits = affine(LOGIT_HEADROOM * seen.low, LOGIT_HEADROOM * seen.high)
-            ops += [ir.Flatten("flatten"), ir.Dense("dense", weight, bias, scale, logits)]
+            if dense == 1:
+                ops.append(ir.Flatten("flatten"))
+            if layer is layers[-1]:
+                quant = affine(LOGIT_HEADROOM * seen.low, LOGIT_HEADROOM * seen.high)
+            ops.append(ir.Dense(f"dense{dense}", weight, bias, scale, quant, relu=layer.relu))
+            x = quant
     return ir.Graph(name, tensor, tuple(ops))
 
 
