@@ -14,6 +14,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
     "avxvnni": ("avxvnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "avx2": ("avx2.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
+    "sse41": ("requantise.h", "sse41.h", "vector_net.inc", "x86_cpu.h"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 

@@ -17,7 +17,7 @@ from libsedge_native.passes.lower_vector import lower_vector
 from libsedge_native.passes.plan_memory import plan_memory
 
 #: instruction sets besides "scalar", fastest first
-VECTOR_ISAS: tuple[str, ...] = ("avx512vnni", "avxvnni", "avx2")
+VECTOR_ISAS: tuple[str, ...] = ("avx512vnni", "avxvnni", "avx2", "sse41")
 
 PIPELINE: tuple[Callable[[Program], Program], ...] = (
     dense_as_conv,

@@ -1,4 +1,4 @@
-"""The vector kernels: uint8 activations, [position][channel], register tiles
+"""The vector kernels: uint8 (x86) or int8 (ARM) activations, [position][channel], register tiles
 (include/libsedge/vector_net.inc).
 """
 
@@ -68,7 +68,7 @@ def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage,
     return tuple(out)
 
 
-def _margins(stages: tuple[Stage, ...], after: int, width: int, zero: int) -> dict[str, int]:
+def _margins(stages: tuple[Stage, ...], after: int, width: int, zero: int, isa: VectorIsa) -> dict[str, int]:
     """Padding that the consumer of a buffer needs: positions before and behind, bytes of overrun."""
     conv = stages[after].conv if after < len(stages) else None
     left, right, slack = 0, 0, 0
@@ -76,7 +76,7 @@ def _margins(stages: tuple[Stage, ...], after: int, width: int, zero: int) -> di
         left, right = conv.pads
         if conv.dilation == 1:
             slack = -(conv.weight.shape[2] * width) % 4
-    return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + 128}
+    return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
 
 
 def _size(length: int, width: int, margins: dict[str, int]) -> int:
@@ -93,9 +93,9 @@ def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) ->
     channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
     tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
     assert tile is not None
-    packed = pack(conv, stage.x, chain.width, isa.lanes, channels, tile.vectors, isa.weight_ctype)
+    packed = pack(conv, stage.x, chain.width, channels, tile.vectors, isa)
     fused = i + 1 < len(stages) and isinstance(stages[i + 1].ops[0], GlobalAveragePool)
-    margins = _margins(stages, i + 1, channels, conv.quant.zero_point)
+    margins = _margins(stages, i + 1, channels, conv.quant.zero_point, isa)
     shape = {
         "out_length": stage.y.length,
         "channels": channels,
@@ -109,7 +109,7 @@ def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) ->
         "biased": int(packed.biased),
         "sum": int(fused),
         **margins,
-        "y_low": conv.quant.zero_point + 128 if conv.relu else 0,
+        "y_low": (conv.quant.zero_point if conv.relu else -128) + isa.byte_offset,
     }
     constants: list[Constant] = [
         Constant(f"{stage.name}_weight", isa.weight_ctype, packed.weight),
@@ -132,11 +132,11 @@ def _add_average(
         shape: dict[str, int] = {"channels": width, "in_length": stage.x.length}
         comment = ("sums over all positions",)
         chain.add("sum", f"sedge_sum_{stage.name}", comment, shape, width * 4, types=("uint8_t", "int32_t"))
-    margins = _margins(stages, i + 1, width, op.quant.zero_point)
+    margins = _margins(stages, i + 1, width, op.quant.zero_point, chain.isa)
     shape = {
         "channels": width,
         "in_length": stage.x.length,
-        "x_zero": stage.x.quant.zero_point + 128,
+        "x_zero": stage.x.quant.zero_point + chain.isa.byte_offset,
         **margins,
     }
     scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
@@ -147,7 +147,7 @@ def _add_average(
 
 def _add_pool(chain: _Chain, stages: tuple[Stage, ...], i: int, op: MaxPool1d) -> None:
     stage, width = stages[i], chain.width
-    margins = _margins(stages, i + 1, width, stage.y.quant.zero_point)
+    margins = _margins(stages, i + 1, width, stage.y.quant.zero_point, chain.isa)
     shape = {
         "channels": width,
         "out_length": stage.y.length,
@@ -170,9 +170,10 @@ def _lower(program: Program, isa: VectorIsa) -> Kernel:
     x = program.graph.input
     stages = _split_wide_pools(program.stages, isa)
     chain = _Chain(isa, _input_width(x, stages))
-    margins = _margins(stages, 0, chain.width, x.quant.zero_point)
+    margins = _margins(stages, 0, chain.width, x.quant.zero_point, isa)
     shape = {"in_channels": x.channels, "in_length": x.length, "channels": chain.width, **margins}
-    comment = ("int8 [channels][position] to uint8 [position][channel], top bit flipped",)
+    flipped = ", top bit flipped" if isa.byte_offset else ""
+    comment = (f"int8 [channels][position] to {isa.activation} [position][channel]{flipped}",)
     chain.add(
         "input",
         "sedge_input",
@@ -191,7 +192,7 @@ def _lower(program: Program, isa: VectorIsa) -> Kernel:
         else:
             _add_average(chain, stages, i, op, summed)
             summed = False
-    comment = ("uint8 to int8 logits",)
+    comment = (f"{isa.activation} to int8 logits",)
     shape = {"classes": program.graph.output.channels}
     chain.add("output", "sedge_output", comment, shape, 0, types=("uint8_t", "int8_t"))
     return Kernel(isa.name, tuple(chain.steps), tuple(chain.buffers))

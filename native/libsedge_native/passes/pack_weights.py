@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libsedge_native.constants import DTYPES
 from libsedge_native.ir import Conv1d, Tensor
+from libsedge_native.passes.tile import VectorIsa
 from libsedge_native.reference import multiplier
 
 #: the int32 that, read as float32, is 2**23; adding 0 <= acc < 2**23 gives the float 2**23 + acc
@@ -40,20 +42,20 @@ def ungrouped(conv: Conv1d) -> NDArray[np.int8]:
     return full
 
 
-def folded_bias(weight: NDArray[np.int8], conv: Conv1d, x: Tensor) -> NDArray[np.int64]:
-    """`bias - (zero_point + 128) * sum(weight)`: what the uint8 activation q + 128 needs.
+def folded_bias(weight: NDArray[np.int8], conv: Conv1d, x: Tensor, offset: int) -> NDArray[np.int64]:
+    """`bias - (zero_point + offset) * sum(weight)`: what activations stored as q + offset need.
 
     Legal because every tap of every position is summed: padding is in memory and holds the zero point.
     """
     total = weight.astype(np.int64).sum(axis=(1, 2))
-    return conv.bias.astype(np.int64) - (x.quant.zero_point + 128) * total
+    return conv.bias.astype(np.int64) - (x.quant.zero_point + offset) * total
 
 
 def can_be_biased(
     weight: NDArray[np.int8], bias: NDArray[np.int64], scale: NDArray[np.float32], conv: Conv1d
 ) -> bool:
     """Whether `fma(2**23 + acc, m, -2**23 * m)` is exactly `float32(acc) * m` wherever the result is not
-    clamped.
+    clamped. `bias` is that of activations in 0..255 (offset 128); other offsets give the same accumulators.
 
     Legal where the output is a ReLU at zero point -128 (so negative accumulators give -128 whatever they
     become), every accumulator stays below 2**23 and above -2**30, and the scaled value stays inside int32.
@@ -71,19 +73,20 @@ def can_be_biased(
     )
 
 
-def pack(conv: Conv1d, x: Tensor, width: int, lanes: int, channels: int, vectors: int, ctype: str) -> Packed:
-    """Pack for windows over uint8 [position][width].
+def pack(conv: Conv1d, x: Tensor, width: int, channels: int, vectors: int, isa: VectorIsa) -> Packed:
+    """Pack for windows over bytes [position][width].
 
     weight becomes [panel][step][register][lane][4]; channels (a multiple of lanes) includes padding channels,
     whose weights, biases and scales are zero. Dilation 1 makes a window one run; else every tap is one.
     """
+    lanes = isa.lanes
     weight = ungrouped(conv)
     out, inputs, taps = weight.shape
     one_run = conv.dilation == 1
     assert one_run or width % 4 == 0
-    bias = folded_bias(weight, conv, x)
+    bias = folded_bias(weight, conv, x, isa.byte_offset)
     scale = multiplier(x.quant.scale, conv.weight_scale, conv.quant.scale)
-    biased = can_be_biased(weight, bias, scale, conv)
+    biased = can_be_biased(weight, folded_bias(weight, conv, x, 128), scale, conv)
 
     window = np.zeros((channels, taps, width), np.int8)
     window[:out, :, :inputs] = weight.transpose(0, 2, 1)
@@ -97,8 +100,11 @@ def pack(conv: Conv1d, x: Tensor, width: int, lanes: int, channels: int, vectors
         for first in range(0, len(steps), vectors)
     ]
     packed = np.concatenate(panels)
-    if ctype == "int16_t":  # pairs (0, 2) and (1, 3) of every group of four, registers apart
-        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 3, 1, 2).reshape(-1).astype(np.int16)
+    if isa.order == "alternate":  # weights 0, 2 and then 1, 3 of every lane, registers apart
+        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 3, 1, 2).reshape(-1)
+    elif isa.order == "halves":  # weights 0, 1 and then 2, 3 of every lane
+        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 2, 1, 3).reshape(-1)
+    packed = packed.astype(DTYPES[isa.weight_ctype])
 
     def padded(values: NDArray[Any], dtype: type) -> NDArray[Any]:
         full: NDArray[Any] = np.zeros(channels, dtype)

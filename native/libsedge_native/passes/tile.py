@@ -14,12 +14,19 @@ class VectorIsa:
     lanes: int
     #: registers of accumulators, by registers of channels a tile holds
     rows: dict[int, int]
-    #: how weights are stored
+    #: how weights are stored, and in which order the four of every lane: as they are, "alternate", "halves"
     weight_ctype: str
+    order: str = "plain"
+    #: of a stored activation over q: 128 for uint8 activations, 0 for int8
+    byte_offset: int = 128
 
     @property
     def widest(self) -> int:
         return max(self.rows)
+
+    @property
+    def activation(self) -> str:
+        return "uint8" if self.byte_offset else "int8"
 
 
 #: Accumulators plus weights plus one broadcast fit the register file (32 or 16); at least ten of them hide
@@ -27,7 +34,8 @@ class VectorIsa:
 VECTOR_ISAS: dict[str, VectorIsa] = {
     "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t"),
     "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
-    "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t"),
+    "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
+    "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
 }
 
 

@@ -26,7 +26,8 @@ bool same(const char* a, const char* b) {
 }
 
 /* Every instruction set that exists, built here or not: tells a typing error from a missing build. */
-const char* const known_isas[] = {"avx512vnni", "avxvnni", "avx2", "amx", "neondot", "neon", "scalar"};
+const char* const known_isas[] = {"avx512vnni", "avxvnni", "avx2", "sse41",     "amx",
+                                  "i8mm",       "neondot", "neon", "armv7neon", "scalar"};
 
 bool known(const char* isa) {
     for (const char* name : known_isas) {

@@ -19,6 +19,7 @@ namespace sedge {
 namespace x86 {
 
 struct Features {
+    bool sse41 = false;
     bool avx2 = false;       /* with FMA, and the registers enabled by the system */
     bool avxvnni = false;    /* VNNI on 256-bit registers, VEX encoding */
     bool avx512vnni = false; /* AVX-512 F, BW, VL and VNNI */
@@ -32,6 +33,7 @@ inline Features features() {
     unsigned d = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0)
         return found;
+    found.sse41 = (c >> 19 & 1U) != 0;
     const bool osxsave = (c >> 27 & 1U) != 0;
     const bool fma = (c >> 12 & 1U) != 0;
     if (!osxsave)
