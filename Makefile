@@ -1,7 +1,8 @@
 # make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 6 minutes)
 # make test   every test (about 10 minutes)
 # make lint   ruff, mypy, clang-format
-# make bench  this project's kernel beside ONNX Runtime, interleaved
+# make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
+# make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # Each sets up its own virtual environment in .venv first.
 
 PYTHON ?= python3
@@ -9,10 +10,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-suite clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -42,8 +44,16 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	git ls-files '*.cpp' '*.h' ':!tests/goldens' | xargs $(BIN)/clang-format --dry-run -Werror
 
-bench: $(VENV)/.installed
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+$(VENV)/.peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,peers]'
+	touch $@
+
+bench: $(VENV)/.peers
+	$(BIN)/python benchmarks/peers.py $(BENCH_ARGS)
+
+bench-suite: $(VENV)/.installed
+	$(BIN)/python -m pytest -o pythonpath=benchmarks --benchmark-only $(PYTEST_ARGS) \
+	    benchmarks/bench_kernel.py benchmarks/bench_preprocess.py benchmarks/bench_decoder.py
 
 clean:
 	rm -rf build dist $(VENV)

@@ -1,0 +1,57 @@
+"""What one core can do at most: register-only loops (peak.cpp), as rows beside the kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from libsedge_native.toolchain import host_compiler
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+
+
+#: row -> (function, CPU flag, multiply-accumulates a round, data type)
+LOOPS: dict[str, tuple[str, str, int, str]] = {
+    "peak amx": ("peak_amx", "amx_int8", 4 * 16 * 16 * 64, "int8"),
+    "peak vnni zmm": ("peak_vnni_zmm", "avx512_vnni", 640, "int8"),
+    "peak vnni ymm": ("peak_vnni_ymm", "avx_vnni", 320, "int8"),
+    "peak madd ymm": ("peak_madd_ymm", "avx2", 160, "int8"),
+    "peak fma zmm": ("peak_fma_zmm", "avx512f", 160, "float32"),
+    "peak fma ymm": ("peak_fma_ymm", "fma", 80, "float32"),
+}
+
+#: the loop that bounds each instruction set of ours
+BOUND = {
+    "amx": "peak amx",
+    "avx512vnni": "peak vnni zmm",
+    "avxvnni": "peak vnni ymm",
+    "avx2": "peak madd ymm",
+}
+
+
+def rows(macs: int) -> dict[str, tuple[str, Callable[[], object]]]:
+    """Row name -> (data type, a call that runs `macs` multiply-accumulates); only what this machine can run."""
+    with tempfile.TemporaryDirectory(prefix="sedge-") as folder:
+        so = Path(folder) / "peak.so"
+        source = Path(__file__).with_name("peak.cpp")
+        subprocess.run([*host_compiler(), "-O2", "-shared", "-fPIC", source, "-o", so], check=True)
+        library = ctypes.CDLL(str(so))
+    found: dict[str, tuple[str, Callable[[], object]]] = {}
+    flags = _flags()
+    for row, (name, flag, per_round, dtype) in LOOPS.items():
+        if flag not in flags or (name == "peak_amx" and not library.allow_amx()):
+            continue
+        function = getattr(library, name)
+        function.argtypes = [ctypes.c_uint64]
+        count = -(-macs // per_round)
+        found[row] = (dtype, lambda function=function, count=count: function(count))
+    return found

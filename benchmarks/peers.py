@@ -1,0 +1,234 @@
+"""This project's kernels beside other runtimes: one spectrum, one thread, one core, bursts in turn.
+
+    python benchmarks/peers.py            about 90 s; `--full` about 10 minutes
+    python benchmarks/peers.py --net M --net S
+
+Writes build/bench/bench.json: machine, versions, peers[], ours[], peaks[], ratio, peak_fraction, exact. Weights are
+random (nets.py). Every row runs in the same process, side after side in short bursts, so all of them meet the same fast
+and slow phases of the machine; load time and resident memory come from a fresh process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nets
+import numpy as np
+import peak
+import runtimes
+from libsedge_native import reference, timing, toolchain
+from libsedge_native.random_graph import random_inputs
+
+PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "openvino", "torch", "libsedge")
+FRESH = "--fresh"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    info = {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for key in ("model name", "cpu family", "model", "stepping", "flags"):
+        value = next((line.partition(":")[2].strip() for line in lines if line.startswith(key + "\t")), None)
+        if key == "flags" and value:
+            wanted = ("avx2", "avx_vnni", "avx512_vnni", "amx_tile", "amx_int8")
+            value = " ".join(flag for flag in wanted if flag in value.split())
+        info[key] = value
+    compiler = subprocess.run(
+        [*toolchain.host_compiler(), "--version"], capture_output=True, text=True, check=True
+    )
+    info["compiler"] = compiler.stdout.splitlines()[0]
+    info["load_average"] = os.getloadavg()[0]
+    return info
+
+
+def versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _fresh(peer: str, net: str) -> dict[str, float]:
+    """Load time and resident memory of one peer in a process of its own."""
+    command = [sys.executable, __file__, FRESH, peer, "--net", net]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 and done.stdout else {}
+
+
+def _print_fresh(peer: str, net: str) -> None:
+    graph = nets.build(net)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    side = runtimes.PEERS[peer][0](graph)
+    load = time.perf_counter() - start
+    side.call()
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        json.dumps(
+            {
+                "load_ms": load * 1e3,
+                "rss_mib": peak_kib / 1024,
+                "rss_over_start_mib": (peak_kib - before) / 1024,
+            }
+        )
+    )
+
+
+def _row(name: str, net: str, dtype: str, t: timing.Timing) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": net,
+        "dtype": dtype,
+        "median_us": round(t.median_us, 2),
+        "p99_us": round(t.p99_us, 2),
+        "min_us": round(t.min_us, 2),
+        "calls": t.calls,
+    }
+
+
+def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> dict[str, Any]:
+    """All rows of one net."""
+    graph = nets.build(net)
+    own, default = runtimes.ours(graph)
+    peers: dict[str, runtimes.Side] = {}
+    absent: list[dict[str, Any]] = []
+    for name, (make, _) in runtimes.PEERS.items():
+        try:
+            peers[name] = make(graph)
+        except runtimes.Absent as reason:
+            absent.append({"name": name, "model": net, "reason": str(reason)})
+    peaks = peak.rows(graph.macs)
+
+    calls = {name: call for name, (_, call) in peaks.items()}
+    calls |= {f"libsedge {isa}": side.call for isa, side in own.items() if isa != "scalar"}
+    calls |= {name: side.call for name, side in peers.items()}
+    times = timing.interleaved(calls, rounds=rounds, burst=burst)
+    if "scalar" in own:
+        times |= timing.interleaved({"libsedge scalar": own["scalar"].call}, rounds=2, burst=3, warmup=1)
+
+    x = random_inputs(graph, 7, spectra)
+    want = reference.run(graph, x)
+    cells = different = 0
+    for side in own.values():
+        got = np.stack([side.answer(row) for row in x])
+        cells, different = cells + got.size, different + int((got != want).sum())
+
+    rows: dict[str, Any] = {"net": net, "macs": graph.macs, "default_isa": default, "absent": absent}
+    rows["exact"] = {"cells": cells, "different": different}
+    rows["peaks"] = [_row(n, net, dtype, times[n]) for n, (dtype, _) in peaks.items()]
+    rows["ours"], rows["peers"] = [], []
+    for isa, side in own.items():
+        t = times[f"libsedge {isa}"]
+        row = _row(f"libsedge {isa}", net, "int8", t) | {"isa": isa, "arena_bytes": side.arena_bytes}
+        bound = peak.BOUND.get(isa)
+        if bound in times:
+            row |= {"bound": bound, "peak_fraction": round(times[bound].min_us / t.min_us, 3)}
+        rows["ours"].append(row | {"model_bytes": side.model_bytes})
+    for name, side in peers.items():
+        answers = np.stack([side.answer(row) for row in x]).astype(np.float64)
+        row = _row(name, net, side.dtype, times[name]) | {"model_bytes": side.model_bytes}
+        row["installed_mib"] = runtimes.installed_mib(runtimes.PEERS[name][1])
+        row["largest_logit_difference"] = round(float(np.abs(answers - want).max()), 3)
+        row["different_cells"] = int((np.rint(answers) != want).sum())
+        rows["peers"].append(row | ({k: round(v, 1) for k, v in _fresh(name, net).items()} if fresh else {}))
+    return rows
+
+
+def _fastest(rows: list[dict[str, Any]], dtype: str, key: str) -> float:
+    return min((row[key] for row in rows if row["dtype"] == dtype), default=float("nan"))
+
+
+def summary(nets_: list[dict[str, Any]]) -> dict[str, Any]:
+    """ratio, peak_fraction and exact of the whole run; the headline is M where it was measured."""
+    by_net = {}
+    for rows in nets_:
+        ours = next(row for row in rows["ours"] if row["isa"] == rows["default_isa"])
+        by_net[rows["net"]] = {
+            f"{kind}_{stat}": round(_fastest(rows["peers"], dtype, f"{stat}_us") / ours[f"{stat}_us"], 2)
+            for kind, dtype in (("fastest_peer_int8", "int8"), ("our_int8_to_fastest_peer_fp32", "float32"))
+            for stat in ("median", "min")
+        } | {"isa": ours["isa"], "peak_fraction": {r["isa"]: r.get("peak_fraction") for r in rows["ours"]}}
+    head = by_net.get("M", next(iter(by_net.values())))
+    return {
+        "ratio": {
+            "fastest_peer_int8": head["fastest_peer_int8_median"],
+            "fastest_peer_int8_min": head["fastest_peer_int8_min"],
+            "fastest_peer_fp32": None,
+            "fastest_peer_fp32_reason": "there is no float32 kernel of ours yet",
+            "our_int8_to_fastest_peer_fp32": head["our_int8_to_fastest_peer_fp32_median"],
+            "by_net": by_net,
+        },
+        "peak_fraction": {"int8": head["peak_fraction"].get("avx512vnni"), "by_isa": head["peak_fraction"]},
+        "exact": {
+            "cells": sum(rows["exact"]["cells"] for rows in nets_),
+            "different": sum(rows["exact"]["different"] for rows in nets_),
+        },
+    }
+
+
+def show(rows: dict[str, Any]) -> None:
+    print(f"\n{rows['net']}: {rows['macs']:,} MACs; default {rows['default_isa']}; {rows['exact']}")
+    print(f"{'':28}{'median us':>11}{'p99':>9}{'min':>9}{'GMAC/s':>9}")
+    for row in sorted([*rows["peaks"], *rows["ours"], *rows["peers"]], key=lambda r: r["min_us"]):
+        rate = rows["macs"] / row["min_us"] / 1e3
+        extra = f"  {row['peak_fraction']:.0%} of {row['bound']}" if "bound" in row else ""
+        print(
+            f"{row['name']:28}{row['median_us']:11.1f}{row['p99_us']:9.1f}{row['min_us']:9.1f}{rate:9.0f}{extra}"
+        )
+    for row in rows["absent"]:
+        print(f"{row['name']:28} did not run: {row['reason']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--net", action="append", choices=list(nets.NETS), help="default: all")
+    parser.add_argument(
+        "--full", action="store_true", help="more rounds, 2,000 spectra, memory and load times"
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/bench/bench.json"))
+    parser.add_argument(FRESH, metavar="PEER", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    chosen = arguments.net or list(nets.NETS)
+    core = timing.pin_to_one_core()
+    if arguments.fresh:
+        _print_fresh(arguments.fresh, chosen[0])
+        return
+    results = []
+    for net in chosen:
+        rounds = (100 if arguments.full else 12) // (2 if net == "L" else 1)
+        spectra = 2000 if arguments.full else 64
+        results.append(measure(net, rounds=rounds, burst=40, spectra=spectra, fresh=arguments.full))
+        show(results[-1])
+    document = {"machine": machine() | {"pinned_to_core": core}, "versions": versions(), "weights": "random"}
+    document["mode"] = "full" if arguments.full else "short"
+    document["peers"] = [row for rows in results for row in rows["peers"] + rows["absent"]]
+    document["ours"] = [row for rows in results for row in rows["ours"]]
+    document["peaks"] = [row for rows in results for row in rows["peaks"]]
+    document |= summary(results)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = arguments.out.with_suffix(".part")
+    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    partial.replace(arguments.out)
+    print(f"\nratio {json.dumps(document['ratio'], indent=1)}\nwritten: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
