@@ -206,9 +206,9 @@ def test_shot_to_shot_fluctuation(basalt: plasma.StateTable) -> None:
     assert 0.012 < np.mean(spread) < 0.035
 
 
-@pytest.mark.parametrize("distance", [1.59, 7.01, float("nan"), -2.0])
+@pytest.mark.parametrize("distance", [1.49, 7.01, float("nan"), -2.0])
 def test_distances_outside_the_range_are_refused(distance: float) -> None:
-    with pytest.raises(ConfigError, match=r"1\.6 to 7"):
+    with pytest.raises(ConfigError, match=r"1\.5 to 7"):
         scene.check_distance(distance)
 
 

@@ -25,6 +25,21 @@ def _list_materials() -> None:
         click.echo(f"{m.label:10} {m.name:18} {KINDS[m.kind]:35} {describe(m)}")
 
 
+def _check(real_data: Path, seed: int, jobs: int | None, as_json: bool, *, progress: bool) -> None:
+    from libsedge_training.simulate import fidelity, generate
+
+    plan = generate.make_plan("small", seed, distances=fidelity.SET_DISTANCES, spectra=fidelity.SET_SPECTRA)
+    result = fidelity.check(real_data, plan, jobs=jobs, progress=progress)
+    if as_json:
+        click.echo(result.to_json(), nl=False)
+    else:
+        click.echo(fidelity.markdown(result))
+        click.echo(f"\n{len(result.rows) - len(result.failed)} of {len(result.rows)} within their bands")
+        click.echo(f"simulator and bands: {result.digest}")
+    if result.failed:
+        sys.exit(1)
+
+
 @click.command()
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Store to write (.h5).")
 @click.option("--preset", default="small", show_default=True, help="tiny, small or full (17,760 spectra).")
@@ -33,6 +48,21 @@ def _list_materials() -> None:
 @click.option("--distances", help="Metres, separated by commas, 1.6 to 7; default: the preset's.")
 @click.option("--spectra", type=int, help="Spectra a material and distance; default: the preset's.")
 @click.option("--materials", help="Names separated by commas; default: the preset's.")
+@click.option(
+    "--instrument", default="marscode", show_default=True, help="marscode, supercam, chemcam or handheld."
+)
+@click.option(
+    "--check", is_flag=True, help="Compare the simulation with real spectra; non-zero exit if it fails."
+)
+@click.option(
+    "--real-data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LIBSEDGE_REAL_DATA",
+    default=Path("../shared/data"),
+    show_default=True,
+    help="For --check: folder of the real files.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For --check: JSON in place of the table.")
 @click.option("--list-materials", is_flag=True, help="Print the table of materials and stop.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def simulate(
@@ -43,6 +73,10 @@ def simulate(
     distances: str | None,
     spectra: int | None,
     materials: str | None,
+    instrument: str,
+    check: bool,
+    real_data: Path,
+    as_json: bool,
     list_materials: bool,
     quiet: bool,
 ) -> None:
@@ -55,8 +89,14 @@ def simulate(
     if list_materials:
         _list_materials()
         return
+    if check:
+        if output is not None:
+            raise ConfigError("--check keeps no set: leave -o out", field="output", value=str(output))
+        _check(real_data, seed, jobs, as_json, progress=not quiet and sys.stderr.isatty())
+        return
     if output is None:
         raise ConfigError("name the store to write: -o set.h5", field="output")
+    from libsedge_training.simulate import presets
     from libsedge_training.simulate.generate import make_plan, run
 
     plan = make_plan(
@@ -65,6 +105,7 @@ def simulate(
         distances=None if distances is None else _numbers(distances),
         spectra=spectra,
         materials=None if materials is None else [name.strip() for name in materials.split(",")],
+        instrument_config=presets.instrument(instrument),
     )
     path = run(plan, output, jobs=jobs, progress=not quiet and sys.stderr.isatty())
     count = len(plan.materials) * len(plan.distances) * plan.spectra

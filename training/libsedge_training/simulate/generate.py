@@ -33,7 +33,7 @@ from libsedge_training.simulate.instrument import InstrumentConfig, Spectrometer
 
 #: raised whenever the same configuration gives other spectra than before
 REVISION = 1
-INSTRUMENT = "marscode-like (simulated)"
+INSTRUMENT = "{}-like (simulated)"
 #: the eight distances are our choice: the paper's are not public
 DISTANCES = (2.0, 2.3, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 MAX_SPECTRA = 10_000
@@ -317,7 +317,7 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
         dark=dark,
         quantity="counts",
         saturation=float(plan.instrument.saturation_counts),
-        instrument=INSTRUMENT,
+        instrument=INSTRUMENT.format(plan.instrument.name),
         source=f"libsedge simulate, seed {plan.seed}, plan {plan.digest()[:16]}, "
         f"libskit {plasma.libskit_version()} (NIST ASD)",
         simulated=True,

@@ -1,4 +1,4 @@
-"""A spectrometer in the shape of MarSCoDe's: three channels of 1,800 pixels, from radiance to 16-bit counts.
+"""From radiance to 16-bit counts; by default in the shape of MarSCoDe's spectrometer, three channels of 1,800 pixels.
 
 The line spread widths (0.19, 0.31, 0.45 nm) are remembered figures for MarSCoDe, which a second source
 contradicts; response, gain, noise and dark level are assumptions in the usual range of such detectors. Left
@@ -65,6 +65,7 @@ class InstrumentConfig:
     material at one distance), ``drift_shot_nm`` the standard deviation from shot to shot.
     """
 
+    name: str = "marscode"
     channels: tuple[Channel, ...] = CHANNELS
     electrons: float = 0.0095
     electrons_per_count: float = 4.0
@@ -106,6 +107,12 @@ class Spectrometer:
                 out[row, pixel : pixel + axis.size] = np.interp(axis + moved, band.grid, part)
                 point, pixel = point + band.grid.size, pixel + axis.size
         return out * self._electrons
+
+    def radiance(self, counts: np.ndarray, dark: np.ndarray) -> np.ndarray:
+        """Photon radiance [n, pixels] (any unit) of ``counts`` [n, pixels]: less ``dark`` [pixels], over the
+        response and width of each pixel, which a calibrated instrument knows.
+        """
+        return (counts - dark) / (self._electrons / self.wavelength)
 
     def draw_drift(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Axis drift (nm) [count, channels] of one session."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from libsedge.errors import ConfigError
 
-#: distances (m) that MarSCoDe works at
-NEAREST, FARTHEST = 1.6, 7.0
+#: distances (m) that the instruments work at: MarSCoDe from 1.6 m, SuperCam was calibrated from 1.545 m
+NEAREST, FARTHEST = 1.5, 7.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Shots:
 
 
 def check_distance(distance_m: float) -> float:
-    """``distance_m`` rounded to 1 mm; `ConfigError` outside 1.6 to 7 m."""
+    """``distance_m`` rounded to 1 mm; `ConfigError` outside 1.5 to 7 m."""
     if not NEAREST <= distance_m <= FARTHEST:
         raise ConfigError(f"distances are {NEAREST} to {FARTHEST} m", field="distances", value=distance_m)
     return round(distance_m, 3)
