@@ -9,7 +9,7 @@ readable copy of that state; resuming does not read it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,15 @@ def save(
     optimizer: torch.optim.Optimizer,
     rng: torch.Generator,
     state: Mapping[str, Any],
+    weighting: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Replace the checkpoint in `run_dir`; `state` is JSON-able."""
+    """Replace the checkpoint in `run_dir`; `state` is JSON-able, `weighting` is a dynamic strategy's state."""
     tensors = {f"net.{name}": t for name, t in net.state_dict().items()}
     tensors |= {f"best.{name}": t for name, t in best.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{slot}": t for slot, t in slots.items()}
     tensors |= {"rng.data": rng.get_state(), "rng.torch": torch.get_rng_state()}
+    tensors |= {f"weighting.{name}": t for name, t in (weighting or {}).items()}
     text = dump_json(state)
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     write_atomic(run_dir / TENSORS, serialise(whole, metadata={"state": text.decode("utf-8")}))
@@ -45,9 +47,14 @@ def save(
 
 
 def load(
-    run_dir: Path, net: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
+    run_dir: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rng: torch.Generator,
+    weighting: Callable[[dict[str, torch.Tensor]], None] = lambda state: None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Put the checkpoint's states into `net`, `optimizer`, `rng` and torch's global RNG.
+    """Put the checkpoint's states into `net`, `optimizer`, `rng` and torch's global RNG; `weighting` takes
+    that of a dynamic strategy.
 
     Returns (tensors of the best net, state). RunError where the file is missing, damaged or of another net.
     """
@@ -65,6 +72,7 @@ def load(
             number, _, slot = name.partition(".")
             slots.setdefault(int(number), {})[slot] = tensor
         _fill(optimizer, slots)
+        weighting(_part(tensors, "weighting."))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, IndexError) as wrong:
         raise RunError(f"cannot be resumed from: {wrong}", file=path) from wrong
     return _part(tensors, "best."), state

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from libsedge import __version__
 from libsedge.errors import ConfigError, RunError
 from libsedge.preprocess import PreprocessConfig
 from rich.console import Console
@@ -34,9 +32,11 @@ from torch import nn
 from . import checkpoint, splits, weighting
 from .augment import Augmentation, Augmenter
 from .files import dump_json, write_atomic
-from .model import RUN_FORMAT, RUN_VERSION, SpectrumNet, build, net_spec, read_run, save_weights
-from .prepare import data_digest, preprocessed, segments_for, weights_by_distance
+from .model import NetSpec, SpectrumNet, build, net_spec, save_weights
+from .prepare import preprocessed, weights_by_distance
+from .run_folder import describe, existing
 from .spectra import SpectraSet
+from .weighting.dynamic import Batch
 
 _BLOCK = 256
 
@@ -115,79 +115,21 @@ def train(
     data_file : how to find the data again, relative to `run_dir`; written into run.json.
     console : shows progress; None = silent. on_epoch : called with each epoch's record after its checkpoint.
 
-    `best` of the result is {epoch, loss, accuracy} of the validation part at the kept epoch, the loss
-    without weights.
-    Raises DatasetError (splits, weights), ConfigError, RunError (a loss that is not finite marks the run
-    "diverged").
+    `best` of the result is {epoch, loss, accuracy} of the validation part at the kept epoch (unweighted).
+    Raises DatasetError (splits, weights), ConfigError, RunError (a loss not finite: the run is "diverged").
     """
     config = config or TrainConfig()
     folder = Path(run_dir)
-    run = _describe(data, config, data_file)
-    before = _existing(folder, run, resume)
+    run = describe(data, config, data_file)
+    before = existing(folder, run, resume)
     if before is not None and before["status"] == "complete":
         return before
-    with _torch_settings(config.seed, threads):
+    with torch_settings(config.seed, threads):
         return _Loop(data, folder, config, run, console, on_epoch).run_all(resume)
 
 
-def _describe(data: SpectraSet, config: TrainConfig, data_file: str | None) -> dict[str, Any]:
-    spec = net_spec(config.net)
-    steps = segments_for(spec)
-    classes = list(splits.specimens_by_class(data.label.tolist(), data.specimen.tolist()))
-    return {
-        "format": RUN_FORMAT,
-        "version": RUN_VERSION,
-        "status": "running",
-        "simulated": bool(data.simulated),
-        "config": config.to_json(),
-        "net": spec.to_json(),
-        "channels": steps.points,
-        "classes": classes,
-        "preprocess": steps.to_json(),
-        "data": {
-            "digest": data_digest(data),
-            "file": data_file,
-            "spectra": len(data),
-            "quantity": data.quantity,
-            "instrument": data.instrument,
-            "source": data.source,
-        },
-        "threads": None,
-        "versions": {
-            "libsedge": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _existing(folder: Path, run: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-    """What an earlier call left in `folder`, None if nothing; RunError where it must not be continued."""
-    path = folder / "run.json"
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError("the folder is not empty and holds no run; name a new one", file=folder)
-        return None
-    before = read_run(folder)
-    if not resume:
-        raise RunError("holds a run already; continue it with --resume or name a new folder", file=folder)
-    if before["status"] == "diverged":
-        raise RunError("the run diverged and would do so again; start a new one", file=path)
-    for name in ("config", "net", "preprocess", "classes"):
-        if before.get(name) != run[name]:
-            mine, theirs = run[name], before.get(name)
-            if isinstance(mine, dict) and isinstance(theirs, dict):
-                key = next(k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k))
-                name, mine, theirs = f"{name}.{key}", mine.get(key), theirs.get(key)
-            raise RunError(f"the run was started with {theirs!r}", file=path, field=name, value=mine)
-    if before["data"]["digest"] != run["data"]["digest"]:
-        raise RunError("the run was started with other spectra", file=path, field="data.digest")
-    return before
-
-
 @contextmanager
-def _torch_settings(seed: int, threads: int | None) -> Iterator[None]:
+def torch_settings(seed: int, threads: int | None) -> Iterator[None]:
     """Seeded, deterministic, `threads` threads; everything as before afterwards."""
     if threads is not None and threads < 1:
         raise ConfigError("must be at least 1", field="threads", value=threads)
@@ -204,8 +146,142 @@ def _torch_settings(seed: int, threads: int | None) -> Iterator[None]:
             torch.set_num_threads(old_threads)
 
 
-class _Loop:
-    """State of one run; `run_all` goes through the epochs."""
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Spectra preprocessed and split, ready to be trained on.
+
+    target : class numbers of `train`, int64 [n]. held, held_target : the validation part, float32 [m, points]
+    and int64 [m]. grid_mask : bool [points], the points that the instrument sees. classes : how many.
+    """
+
+    train: weighting.TrainPart
+    target: np.ndarray
+    held: np.ndarray
+    held_target: np.ndarray
+    steps: PreprocessConfig
+    grid_mask: np.ndarray
+    classes: int
+
+
+class Trainer:
+    """Epochs over `Parts`, in memory; `train` puts a run folder around it.
+
+    Call it under `torch_settings`. `history` holds the epochs' records, `best` the tensors of the epoch with
+    the lowest validation loss. Raises RunError where a loss is not finite.
+    """
+
+    def __init__(self, config: TrainConfig, spec: NetSpec, parts: Parts) -> None:
+        self.config, self.part, self.classes = config, parts.train, parts.classes
+        strategy = weighting.strategy(config.weighting)
+        self.x, self.y = torch.from_numpy(parts.train.values), torch.from_numpy(parts.target)
+        self.fitted = strategy.fit(parts.train)
+        self.w = torch.from_numpy(self.fitted.astype(np.float32))
+        self.dynamic = strategy.start(parts.train, config.seed)
+        self.held_x, self.held_y = torch.from_numpy(parts.held), torch.from_numpy(parts.held_target)
+        self.augment = Augmenter(config.augmentation, parts.steps.segments, parts.grid_mask)
+        self.rng = torch.Generator().manual_seed(config.seed)
+        self.net: SpectrumNet = build(spec, parts.steps.points, parts.classes)
+        self.features = torch.empty(0)
+        if self.dynamic is not None:
+            self.net.dense.register_forward_pre_hook(self._keep_features)
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.steps_per_epoch = math.ceil(len(self.x) / config.batch)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def _keep_features(self, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self.features = inputs[0].detach()
+
+    def epoch(self, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """One more epoch and its validation; `advance` is called after every step. Returns its record."""
+        number, total = len(self.history) + 1, self.config.epochs
+        begin = time.perf_counter()
+        self.net.train()
+        order = torch.randperm(len(self.x), generator=self.rng)
+        summed = 0.0
+        for step, rows in enumerate(order.split(self.config.batch)):
+            done = (number - 1) * self.steps_per_epoch + step
+            lr = self.config.lr * 0.5 * (1 + math.cos(math.pi * done / (self.steps_per_epoch * total)))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            x = self.x[rows]
+            if self.dynamic is not None:
+                x = self.dynamic.mix(x, rows, self.rng)
+            logits = self.net(self.augment(x, self.rng))
+            if self.dynamic is not None:
+                self.w[rows] = self._asked(rows, logits.detach(), number)
+            loss = weighted_loss(logits, self.y[rows], self.w[rows])
+            if not bool(torch.isfinite(loss)):
+                self._diverged(number, float(loss.detach()))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            summed += float(loss.detach()) * len(rows)
+            advance()
+        if self.dynamic is not None:
+            self.dynamic.end_epoch(number)
+        record: dict[str, Any] = {"epoch": number, "train_loss": summed / len(self.x), "lr": lr}
+        record |= self._validate(number)
+        record["seconds"] = round(time.perf_counter() - begin, 3)
+        self.history.append(record)
+        if self._best_record() is record:
+            self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+        return record
+
+    def _asked(self, rows: torch.Tensor, logits: torch.Tensor, number: int) -> torch.Tensor:
+        """The dynamic strategy's weights for this step; all 1 where a loss is not finite."""
+        assert self.dynamic
+        losses = nn.functional.cross_entropy(logits, self.y[rows], reduction="none")
+        if not bool(torch.isfinite(losses).all()):
+            return torch.ones_like(losses)
+        last = self.net.dense
+        batch = Batch(
+            rows,
+            self.y[rows],
+            losses,
+            logits,
+            self.features,
+            last.weight.detach(),
+            last.bias.detach(),
+            number,
+        )
+        return self.dynamic.update(batch)
+
+    def _validate(self, number: int) -> dict[str, float]:
+        """Unweighted mean cross-entropy and balanced accuracy (mean recall of the classes) of the
+        validation part.
+        """
+        logits = predict(self.net, self.held_x)
+        loss = float(nn.functional.cross_entropy(logits.double(), self.held_y))
+        if not math.isfinite(loss):
+            self._diverged(number, loss)
+        hit = (logits.argmax(1) == self.held_y).double()
+        recalls = [float(hit[self.held_y == c].mean()) for c in range(self.classes)]
+        return {"validation_loss": loss, "validation_accuracy": sum(recalls) / len(recalls)}
+
+    def _best_record(self) -> dict[str, Any]:
+        return min(self.history, key=lambda r: (r["validation_loss"], r["epoch"]))
+
+    def _diverged(self, epoch: int, loss: float) -> None:
+        raise RunError(f"the loss became {loss} in epoch {epoch}; try a smaller --lr", field="loss")
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds of a dynamic strategy; {} for a static one."""
+        if self.dynamic is None:
+            return {}
+        return {"weights": self.w} | {f"own.{name}": t for name, t in self.dynamic.state().items()}
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Inverse of `state`; KeyError, ValueError or RuntimeError where it is another strategy's."""
+        if self.dynamic is not None:
+            self.w.copy_(state["weights"])
+            self.dynamic.load({name[4:]: t for name, t in state.items() if name.startswith("own.")})
+
+
+class _Loop(Trainer):
+    """A `Trainer` with a run folder; `run_all` goes through the epochs."""
 
     def __init__(
         self,
@@ -216,42 +292,35 @@ class _Loop:
         console: Console | None,
         on_epoch: Callable[[dict[str, Any]], None] | None,
     ) -> None:
-        self.folder, self.config, self.run, self.on_epoch = folder, config, run, on_epoch
-        self.console = console
+        self.folder, self.run, self.on_epoch, self.console = folder, run, on_epoch, console
         labels, specimens = data.label.tolist(), data.specimen.tolist()
         split = splits.split_by_specimen(
             labels, specimens, config.seed, config.test_specimens, config.validation_specimens
         )
-        run["specimens"] = {part: sorted({specimens[i] for i in rows}) for part, rows in split.items()}
-        run["spectra"] = {part: len(rows) for part, rows in split.items()}
+        run["specimens"] = {name: sorted({specimens[i] for i in rows}) for name, rows in split.items()}
+        run["spectra"] = {name: len(rows) for name, rows in split.items()}
         steps = PreprocessConfig.from_json(run["preprocess"])
         # Only these two parts are ever preprocessed here: the test part cannot leak into the run.
         rows, held = split["train"], split["validation"]
         values, grid_mask = preprocessed(data.select(rows), steps)
+        held_values = preprocessed(data.select(held), steps)[0]
         number = {name: i for i, name in enumerate(run["classes"])}
         target = np.array([number[label] for label in labels], dtype=np.int64)
         part = weighting.TrainPart(values, data.label[rows], data.specimen[rows], data.distance_m[rows])
-        weights = weighting.strategy(config.weighting).fit(part)
-        run["weights"] = weights_by_distance(weights, part.distance_m)
-        self.x, self.y = torch.from_numpy(values), torch.from_numpy(target[rows])
-        self.w = torch.from_numpy(weights.astype(np.float32))
-        self.held_x = torch.from_numpy(preprocessed(data.select(held), steps)[0])
-        self.held_y = torch.from_numpy(target[held])
-        self.augment = Augmenter(config.augmentation, steps.segments, grid_mask)
-        self.rng = torch.Generator().manual_seed(config.seed)
-        self.net: SpectrumNet = build(net_spec(config.net), steps.points, len(run["classes"]))
-        self.optimizer = torch.optim.Adam(
-            self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay
-        )
-        self.steps_per_epoch = math.ceil(len(self.x) / config.batch)
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, torch.Tensor] = {}
+        parts = Parts(part, target[rows], held_values, target[held], steps, grid_mask, len(run["classes"]))
+        super().__init__(config, net_spec(config.net), parts)
+        run["weights"] = self._weight_rows()
+
+    def _weight_rows(self) -> list[dict[str, Any]]:
+        """The weights by distance: the static ones, or those that a dynamic strategy gave last."""
+        given = self.fitted if self.dynamic is None else self.w.double().numpy()
+        return weights_by_distance(given, self.part.distance_m)
 
     def run_all(self, resume: bool) -> dict[str, Any]:
         from torch.utils.tensorboard import SummaryWriter
 
         if resume and (self.folder / checkpoint.TENSORS).exists():
-            self.best, state = checkpoint.load(self.folder, self.net, self.optimizer, self.rng)
+            self.best, state = checkpoint.load(self.folder, self.net, self.optimizer, self.rng, self.load)
             self.history = state["history"]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run["threads"] = torch.get_num_threads()
@@ -276,32 +345,9 @@ class _Loop:
     def _epoch(self, progress: Progress) -> dict[str, Any]:
         number, total = len(self.history) + 1, self.config.epochs
         task = progress.add_task(f"epoch {number}/{total}", total=self.steps_per_epoch)
-        begin = time.perf_counter()
-        self.net.train()
-        order = torch.randperm(len(self.x), generator=self.rng)
-        summed = 0.0
-        for step, rows in enumerate(order.split(self.config.batch)):
-            done = (number - 1) * self.steps_per_epoch + step
-            lr = self.config.lr * 0.5 * (1 + math.cos(math.pi * done / (self.steps_per_epoch * total)))
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            logits = self.net(self.augment(self.x[rows], self.rng))
-            loss = weighted_loss(logits, self.y[rows], self.w[rows])
-            if not bool(torch.isfinite(loss)):
-                self._diverged(number, float(loss.detach()))
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            summed += float(loss.detach()) * len(rows)
-            progress.advance(task)
-        record: dict[str, Any] = {"epoch": number, "train_loss": summed / len(self.x), "lr": lr}
-        record |= self._validate(number)
-        record["seconds"] = round(time.perf_counter() - begin, 3)
-        self.history.append(record)
-        if self._best_record() is record:
-            self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+        record = self.epoch(lambda: progress.advance(task))
         state = {"epoch": number, "config": self.run["config"], "history": self.history}
-        checkpoint.save(self.folder, self.net, self.best, self.optimizer, self.rng, state)
+        checkpoint.save(self.folder, self.net, self.best, self.optimizer, self.rng, state, self.state())
         self._write_history()
         progress.remove_task(task)
         if self.console is not None:
@@ -312,21 +358,6 @@ class _Loop:
                 soft_wrap=True,
             )
         return record
-
-    def _validate(self, number: int) -> dict[str, float]:
-        """Unweighted mean cross-entropy and balanced accuracy (mean recall of the classes) of the
-        validation part.
-        """
-        logits = predict(self.net, self.held_x)
-        loss = float(nn.functional.cross_entropy(logits.double(), self.held_y))
-        if not math.isfinite(loss):
-            self._diverged(number, loss)
-        hit = (logits.argmax(1) == self.held_y).double()
-        recalls = [float(hit[self.held_y == c].mean()) for c in range(len(self.run["classes"]))]
-        return {"validation_loss": loss, "validation_accuracy": sum(recalls) / len(recalls)}
-
-    def _best_record(self) -> dict[str, Any]:
-        return min(self.history, key=lambda r: (r["validation_loss"], r["epoch"]))
 
     def _stalled(self) -> bool:
         return bool(self.history) and len(self.history) - self._best_record()["epoch"] >= self.config.patience
@@ -352,6 +383,7 @@ class _Loop:
             "accuracy": kept["validation_accuracy"],
         }
         self.run |= {"status": "complete", "epochs_run": len(self.history), "best": best}
+        self.run["weights"] = self._weight_rows()
         write_atomic(self.folder / "run.json", dump_json(self.run))
         return self.run
 

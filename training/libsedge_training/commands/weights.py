@@ -41,7 +41,8 @@ def weights(
     split = split_by_specimen(data.label.tolist(), data.specimen.tolist(), seed, test_specimens)
     part = data.select(split["train"])
     values, _ = preprocessed(part, segments_for(net_spec("m")))
-    found = chosen.fit(weighting.TrainPart(values, part.label, part.specimen, part.distance_m))
+    train = weighting.TrainPart(values, part.label, part.specimen, part.distance_m)
+    found = chosen.fit(train)
     rows = weights_by_distance(found, part.distance_m)
     table = Table(
         title=f"{chosen.name}: {len(part)} training spectra{' (simulated)' if data.simulated else ''}"
@@ -52,6 +53,8 @@ def weights(
         numbers = (f"{r[key]:.3f}" for key in ("mean", "min", "max"))
         table.add_row(metre(r["distance_m"]), str(r["spectra"]), *numbers)
     Console().print(table)
+    if chosen.start(train, seed) is not None:
+        click.echo("dynamic: these are the weights before the first step; the net's losses change them")
     if output is not None:
         from libsedge_training.plots import weights as draw
 

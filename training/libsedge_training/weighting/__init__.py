@@ -1,4 +1,4 @@
-"""Weighting strategies by name; `base.py` holds the contract, one file holds one strategy."""
+"""Weighting strategies by name; `base.py` and `dynamic.py` hold the contract, a file holds a strategy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,36 @@ from libsedge.errors import ConfigError
 
 from .base import Strategy, TrainPart
 from .cc_bcd import CcBcd
+from .controls import ClassMean, DistanceMean, Permuted
 from .distance import Distance
 from .equal import Equal
+from .focal import Focal
+from .groups import GroupDro, VRex
+from .jtt import Jtt
+from .lisa import Lisa
+from .meta import L2rw, MwNet
+from .per_distance import PerDistance
 
 #: family -> class; a new strategy is one file and one row here
-FAMILIES: dict[str, type[Strategy]] = {cls.family: cls for cls in (Equal, Distance, CcBcd)}
+FAMILIES: dict[str, type[Strategy]] = {
+    cls.family: cls
+    for cls in (
+        Equal,
+        Distance,
+        CcBcd,
+        PerDistance,
+        GroupDro,
+        VRex,
+        Focal,
+        Jtt,
+        Lisa,
+        L2rw,
+        MwNet,
+        Permuted,
+        DistanceMean,
+        ClassMean,
+    )
+}
 
 
 def strategy(name: str) -> Strategy:

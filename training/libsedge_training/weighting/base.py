@@ -12,6 +12,11 @@ A static strategy is fitted once, before the first epoch:
 * It does not depend on an earlier `fit`: a strategy is an immutable description.
 * It raises DatasetError where the part lacks what it needs (a distance, say), naming the field.
 
+A dynamic strategy changes weights while the net learns: its `start` returns a `dynamic.Dynamic`, the state of
+one run, which the loop asks before every step, `update(batch with its losses, ...) -> weights`. The loss
+stays `mean(w_i * CE_i)`; `dynamic.py` holds the rest of that contract. Its `fit` gives the weights before the
+first step, under the rules above.
+
 Its name says everything: `strategy(name)` rebuilds it, `parameters` is JSON-able, and the docstring gives
 the formula and its source. One file a strategy, one row in the registry, and `check_strategy` of the tests
 applies by itself.
@@ -22,10 +27,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from libsedge.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from .dynamic import Dynamic
 
 LOWEST, HIGHEST = 0.1, 10.0
 
@@ -101,11 +109,13 @@ def options(family: str, parts: Sequence[str], allowed: dict[str, tuple[float, f
 
 
 class Strategy(ABC):
-    """A static weighting strategy; see this module's text for the contract."""
+    """A weighting strategy, static unless `start` says otherwise; see this module's text for the contract."""
 
     family: ClassVar[str]  # first part of the name, key in the registry
     summary: ClassVar[str]  # one line for `libsedge weights --list`
     examples: ClassVar[tuple[str, ...]]  # names that are listed and put through the conformance tests
+    signed: ClassVar[bool] = False  # dynamic weights may be negative (the docstring says why)
+    mixes: ClassVar[bool] = False  # changes the spectra of a batch and leaves all weights at 1
 
     @classmethod
     @abstractmethod
@@ -125,3 +135,10 @@ class Strategy(ABC):
     @abstractmethod
     def fit(self, train: TrainPart) -> np.ndarray:
         """Weights float64 [n], positive, mean 1."""
+
+    def start(self, train: TrainPart, seed: int) -> Dynamic | None:
+        """The state of one run of a dynamic strategy; None = static, `fit` has said everything.
+
+        Same part and seed, same weights in every step. DatasetError as for `fit`.
+        """
+        return None

@@ -1,0 +1,77 @@
+"""A run folder before training: what run.json says, and whether an earlier run may be continued."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from libsedge import __version__
+from libsedge.errors import RunError
+
+from . import splits
+from .model import RUN_FORMAT, RUN_VERSION, net_spec, read_run
+from .prepare import data_digest, segments_for
+from .spectra import SpectraSet
+
+if TYPE_CHECKING:
+    from .fit import TrainConfig
+
+
+def describe(data: SpectraSet, config: TrainConfig, data_file: str | None) -> dict[str, Any]:
+    """run.json of a run that begins."""
+    spec = net_spec(config.net)
+    steps = segments_for(spec)
+    classes = list(splits.specimens_by_class(data.label.tolist(), data.specimen.tolist()))
+    return {
+        "format": RUN_FORMAT,
+        "version": RUN_VERSION,
+        "status": "running",
+        "simulated": bool(data.simulated),
+        "config": config.to_json(),
+        "net": spec.to_json(),
+        "channels": steps.points,
+        "classes": classes,
+        "preprocess": steps.to_json(),
+        "data": {
+            "digest": data_digest(data),
+            "file": data_file,
+            "spectra": len(data),
+            "quantity": data.quantity,
+            "instrument": data.instrument,
+            "source": data.source,
+        },
+        "threads": None,
+        "versions": {
+            "libsedge": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def existing(folder: Path, run: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """What an earlier call left in `folder`, None if nothing; RunError where it must not be continued."""
+    path = folder / "run.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError("the folder is not empty and holds no run; name a new one", file=folder)
+        return None
+    before = read_run(folder)
+    if not resume:
+        raise RunError("holds a run already; continue it with --resume or name a new folder", file=folder)
+    if before["status"] == "diverged":
+        raise RunError("the run diverged and would do so again; start a new one", file=path)
+    for name in ("config", "net", "preprocess", "classes"):
+        if before.get(name) != run[name]:
+            mine, theirs = run[name], before.get(name)
+            if isinstance(mine, dict) and isinstance(theirs, dict):
+                key = next(k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k))
+                name, mine, theirs = f"{name}.{key}", mine.get(key), theirs.get(key)
+            raise RunError(f"the run was started with {theirs!r}", file=path, field=name, value=mine)
+    if before["data"]["digest"] != run["data"]["digest"]:
+        raise RunError("the run was started with other spectra", file=path, field="data.digest")
+    return before
