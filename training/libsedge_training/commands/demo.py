@@ -21,8 +21,9 @@ from ..checkpoint import dump_json, write_atomic
     "--preset", default="small", show_default=True, help="Simulated set; see `libsedge simulate --help`."
 )
 @click.option("--epochs", default=25, show_default=True, help="At most, for each of the two trainings.")
+@click.option("--test-specimens", default=9, show_default=True, help="Specimens held out for the figures.")
 @click.option("--seed", default=1, show_default=True)
-def demo(out: Path, real_data: Path | None, preset: str, epochs: int, seed: int) -> None:
+def demo(out: Path, real_data: Path | None, preset: str, epochs: int, test_specimens: int, seed: int) -> None:
     """The whole path on a small simulated set: simulate, train, quantise, generate C++, stream, report.
 
     Trains with equal weights and with our reconstruction of the paper's weighting, exports the one with the lower
@@ -35,7 +36,7 @@ def demo(out: Path, real_data: Path | None, preset: str, epochs: int, seed: int)
     folder = steps.fresh_folder(out)
     shell = steps.Shell(folder)
     steps.simulate(shell, preset, seed)
-    floats = steps.train(shell, epochs, seed)
+    floats = steps.train(shell, epochs, test_specimens, seed)
     exported = steps.better_on_validation(shell)
     int8 = steps.export(shell, exported)
     spectra = steps.test_spectra(shell, exported)

@@ -65,13 +65,13 @@ def simulate(shell: Shell, preset: str, seed: int) -> None:
     shell.run("simulate", "-o", "set.h5", "--preset", preset, "--seed", str(seed))
 
 
-def train(shell: Shell, epochs: int, seed: int) -> dict[str, dict[str, Any]]:
+def train(shell: Shell, epochs: int, test_specimens: int, seed: int) -> dict[str, dict[str, Any]]:
     """Train and evaluate both weightings on the same split; the test figures of each."""
     results = {}
     for run, weighting in WEIGHTINGS.items():
         shell.run(
             *("train", "set.h5", "-o", run, "--net", "paper", "--weighting", weighting),
-            *("--epochs", str(epochs), "--seed", str(seed)),
+            *("--epochs", str(epochs), "--test-specimens", str(test_specimens), "--seed", str(seed)),
         )
         shell.run("evaluate", run)
         results[run] = read_json(shell.folder / run / "evaluation.json")
