@@ -14,5 +14,9 @@ commands: dict[str, tuple[str, str]] = {
     "weights": (f"{_HERE}.weights:weights", "List weighting strategies, or show the weights that one gives."),
     "evaluate": (f"{_HERE}.evaluate:evaluate", "Measure a trained network, or the int8 bundle made from it."),
     "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
+    "build-runner": (
+        "libsedge_native.runner:build_runner",
+        "Compile a bundle into one program that needs no Python.",
+    ),
     "demo": (f"{_HERE}.demo:demo", "The whole path on a small simulated set, with a report at the end."),
 }

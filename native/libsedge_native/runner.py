@@ -1,0 +1,289 @@
+"""`libsedge build-runner`: a verified bundle becomes one program that needs neither Python nor any other file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import libsedge
+import numpy as np
+from libsedge import _core
+from libsedge.bundle import Bundle
+from libsedge.classifier import exp_table, softmax
+from libsedge.errors import ConfigError, ToolchainError
+from libsedge.preprocess import Preprocessor
+from libsedge.sources.base import Axis
+from libsedge.sources.files import open_spectra
+from numpy.typing import NDArray
+
+from libsedge_native.emit import _rows
+from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.toolchain import host_compiler, write_sources
+
+#: the hand-written sources, in the repository beside this package
+SOURCE_TREE = Path(__file__).resolve().parents[1]
+FOLDERS = ("src", "runner")
+
+LIMITS = ("min_confidence", "min_contrast", "max_saturated_fraction")
+
+COMPILE_FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti", "-g0"),
+    *("-ffunction-sections", "-fdata-sections"),
+)
+LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,-s", "-Wl,--build-id=none")
+
+
+def canary_counts(channels: int) -> NDArray[np.uint16]:
+    """A made-up spectrum, uint16 [channels]: noise on a background and some lines; the same everywhere."""
+    stream = b"".join(hashlib.sha256(b"libsedge canary %d" % i).digest() for i in range(channels // 32 + 8))
+    noise = np.frombuffer(stream[:channels], np.uint8)
+    counts = 500 + noise.astype(np.int64) % 32
+    words = np.frombuffer(stream[-192:], "<u4").reshape(24, 2)
+    for at, height in words.tolist():
+        counts[at % channels] += 500 + height % 20000
+    return counts.astype(np.uint16)
+
+
+def _double(value: float) -> str:
+    """An exact C++17 literal of a double."""
+    if math.isnan(value):
+        return "NAN"
+    return ("-" if value < 0 else "") + "INFINITY" if math.isinf(value) else float(value).hex()
+
+
+def _float(value: float) -> str:
+    with np.errstate(over="ignore"):
+        text = _double(float(np.float32(value)))
+    return text + "F" if text[-1].isdigit() else f"static_cast<float>({text})"
+
+
+def _array(name: str, ctype: str, values: NDArray[Any]) -> dict[str, Any]:
+    if ctype == "double":
+        words = [_double(value) + "," for value in values.tolist()]
+        rows = [" ".join(words[at : at + 4]) for at in range(0, len(words), 4)]
+    else:
+        rows = _rows(values.tolist(), "int")
+    return {"name": name, "ctype": f"const {ctype}", "count": len(values), "rows": rows}
+
+
+def _c_string(text: str) -> str:
+    """The C++ literal of a text's JSON string, in ASCII; `?` cannot form a trigraph."""
+    inner = json.dumps(text).replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?")
+    return f'"{inner}"'
+
+
+def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_], table: NDArray[np.float64]) -> int:
+    """CRC-32C of the constants as `Decider::constants_crc` computes it on the board."""
+    config, calibration = bundle.preprocess, bundle.calibration
+    with np.errstate(over="ignore"):
+        saturation, scale = (float(np.float32(x)) for x in (axis.saturation, config.scale))
+    numbers = [-1.0 if math.isnan(saturation) else saturation, float(config.compress == "sqrt"), scale]
+    numbers += [float(config.zero_point or 0)]
+    numbers += [float(calibration[name]) for name in LIMITS]
+    sizes = [segment.channels for segment in config.segments]
+    parts = (axis.wavelength_nm, mask, config.grid_nm, sizes, table, numbers)
+    crc = _core.crc32c(b"".join(np.asarray(part, "<f8").tobytes() for part in parts))
+    return _core.crc32c("".join(json.dumps(label) for label in bundle.labels).encode(), crc)
+
+
+def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
+    """Text of runner_constants.cpp. Raises AxisError for an unusable axis, SelfTestError as `Bundle.model`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    config, calibration, manifest = bundle.preprocess, bundle.calibration, bundle.manifest
+    preprocessor = Preprocessor(config, axis.wavelength_nm, axis.mask)
+    counts = canary_counts(preprocessor.channels)
+    network_input = preprocessor.int8(counts)
+    logits = bundle.model().run(np.ascontiguousarray(network_input))
+    table = exp_table(calibration["logit_scale"], calibration["temperature"])
+    index = int(logits.argmax())
+    mask = np.ones(len(axis.wavelength_nm), bool) if axis.mask is None else axis.mask != 0
+    arrays = [
+        _array("wavelength_nm", "double", np.asarray(axis.wavelength_nm, np.float64)),
+        _array("mask", "std::uint8_t", mask.astype(np.uint8)),
+        _array("grid_nm", "double", config.grid_nm),
+        _array("segment_points", "std::size_t", np.array([s.channels for s in config.segments])),
+        _array("exp_table", "double", table),
+        _array("canary_counts", "std::uint16_t", counts),
+        _array("canary_logits", "std::int8_t", logits),
+    ]
+    environment = Environment(
+        loader=PackageLoader("libsedge_native"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    assert config.scale is not None
+    return environment.get_template("runner_constants.cpp.j2").render(
+        version=libsedge.__version__,
+        bundle=f"{manifest['name']} {manifest['version']}",
+        digest=bundle.digest,
+        name=model.name,
+        macro=f"SEDGE_{model.name.upper()}",
+        arrays=arrays,
+        labels=[_c_string(label) for label in bundle.labels],
+        channels=preprocessor.channels,
+        saturation=_float(axis.saturation),
+        points=config.points,
+        segments=len(config.segments),
+        compress_sqrt=config.compress == "sqrt",
+        scale=_float(config.scale),
+        zero_point=config.zero_point,
+        **{name: _double(calibration[name]) for name in LIMITS},
+        canary_input_crc=_core.crc32c(network_input.tobytes()),
+        canary_index=index,
+        canary_confidence=_double(float(softmax(logits[None], table)[0, index])),
+        crc=constants_crc(bundle, axis, mask, table),
+    )
+
+
+def write_folder(
+    bundle: Bundle, folder: Path, axis: Axis | None = None, source_tree: Path = SOURCE_TREE
+) -> list[str]:
+    """Everything a compiler needs, in one existing folder; returns the names of the .cpp files.
+
+    The net is generated again from the bundle's signed model.onnx, with the bundle's goldens embedded.
+    axis : of the instrument; None = spectra come on the model's grid.
+    Raises ToolchainError where the hand-written sources are not there: a wheel does not hold them.
+    """
+    model = generate(bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]))
+    text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))
+    write_sources(model, folder)
+    names = list(model.sources)
+    for name in FOLDERS:
+        files = sorted(path for path in (source_tree / name).glob("*") if path.suffix in (".h", ".cpp"))
+        if not files:
+            raise ToolchainError(
+                "the runner's sources are not here; give the `native` folder of a source checkout",
+                field="source-tree",
+                value=str(source_tree),
+            )
+        for file in files:
+            (folder / file.name).write_bytes(file.read_bytes())
+            names += [file.name] if file.suffix == ".cpp" else []
+    (folder / "runner_constants.cpp").write_text(text, encoding="utf-8", newline="\n")
+    return sorted([*names, "runner_constants.cpp"])
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=600
+        )
+    except (OSError, subprocess.TimeoutExpired) as failed:
+        raise ToolchainError(f"could not be run: {failed}", field="command", value=command[0]) from failed
+    if done.returncode != 0:
+        raise ToolchainError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}", field="command")
+    return done.stdout
+
+
+def build(
+    bundle: Bundle,
+    out: Path,
+    *,
+    axis: Axis | None = None,
+    static: bool = False,
+    compiler: Sequence[str] | None = None,
+    runner: Sequence[str] | None = (),
+    source_tree: Path = SOURCE_TREE,
+) -> str:
+    """Compile `out` and run its start checks; returns what `libsedge-run --check` printed.
+
+    compiler : command of a C++17 compiler; None = the host's. runner : what starts a foreign program, such as
+    ("qemu-aarch64",); () = nothing is needed; None = it cannot be run here, so it is not checked.
+    The same bundle and compiler give the same bytes. Raises ToolchainError, and leaves `out` as it was.
+    """
+    with tempfile.TemporaryDirectory(prefix="sedge-") as name:
+        folder = Path(name)
+        sources = write_folder(bundle, folder, axis, source_tree)
+        command = list(compiler) if compiler is not None else host_compiler()
+        _run(
+            [*command, *COMPILE_FLAGS, *sources, *LINK_FLAGS, *(["-static"] if static else []), "-o", "run"],
+            folder,
+        )
+        said = "" if runner is None else _run([*runner, str(folder / "run"), "--check"], folder)
+        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes((folder / "run").read_bytes())
+            temporary.chmod(0o755)
+            os.replace(temporary, out)
+        except OSError as why:
+            raise ConfigError(f"cannot be written: {why.strerror}", file=out) from why
+        finally:
+            temporary.unlink(missing_ok=True)
+        return said
+
+
+@click.command("build-runner")
+@click.argument("bundle", type=click.Path(), metavar="MODEL.sedge")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The program, such as libsedge-run."
+)
+@click.option(
+    "--axis", "axis_file", type=click.Path(), help="A file whose axis, mask and saturation to link in."
+)
+@click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
+@click.option("--static", is_flag=True, help="Link everything in: the program needs no shared library.")
+@click.option("--compiler", metavar="COMMAND", help="C++17 compiler, such as aarch64-linux-gnu-g++.")
+@click.option("--run-with", metavar="COMMAND", help="What starts the program here, such as qemu-aarch64.")
+@click.option(
+    "--no-check", is_flag=True, help="Do not run the start checks: the program is for another machine."
+)
+@click.option(
+    "--emit", is_flag=True, help="Write the sources into the new folder --out, and compile nothing."
+)
+@click.option(
+    "--source-tree", type=click.Path(path_type=Path), default=SOURCE_TREE, help="`native` of a checkout."
+)
+def build_runner(
+    bundle: str,
+    out: Path,
+    axis_file: str | None,
+    saturation: float | None,
+    static: bool,
+    compiler: str | None,
+    run_with: str | None,
+    no_check: bool,
+    emit: bool,
+    source_tree: Path,
+) -> None:
+    """Build libsedge-run: the Python-free program of one model, from a bundle that a pinned key signed."""
+    opened = Bundle.open(bundle)
+    axis: Axis | None = None
+    if axis_file is not None:
+        spectra = open_spectra(axis_file)
+        axis = spectra.axis
+        spectra.close()
+    if saturation is not None:
+        base = axis or Axis(opened.preprocess.grid_nm)
+        axis = Axis(base.wavelength_nm, base.mask, saturation)
+    if emit:
+        try:
+            out.mkdir(parents=True)
+        except OSError as why:
+            raise ConfigError(f"must be a new folder: {why.strerror}", file=out) from why
+        write_folder(opened, out, axis, source_tree)
+        click.echo(f"sources in {out}; compile with: c++ {shlex.join(COMPILE_FLAGS)} *.cpp -o libsedge-run")
+        return
+    said = build(
+        opened,
+        out,
+        axis=axis,
+        static=static,
+        compiler=None if compiler is None else shlex.split(compiler),
+        runner=None if no_check else shlex.split(run_with or ""),
+        source_tree=source_tree,
+    )
+    click.echo(said, nl=False)
+    click.echo(f"written  {out}, {out.stat().st_size:,} bytes{', static' if static else ''}")

@@ -1,0 +1,163 @@
+#include "decide.h"
+
+#include "crc32c.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace sedge::runner {
+namespace {
+
+PreprocessSpec spec_of(const Constants& c) {
+    PreprocessSpec spec;
+    spec.wavelength_nm.assign(c.wavelength_nm, c.wavelength_nm + c.channels);
+    spec.mask.assign(c.mask, c.mask + c.channels);
+    spec.grid_nm.assign(c.grid_nm, c.grid_nm + c.points);
+    spec.segment_points.assign(c.segment_points, c.segment_points + c.segments);
+    spec.compress_sqrt = c.compress_sqrt;
+    return spec;
+}
+
+// The payload's values as float32, whatever this machine's byte order; exact for uint16.
+void to_float(const FrameView& frame, float* out) {
+    const std::uint8_t* p = frame.payload;
+    if (frame.dtype == FrameDtype::uint16) {
+        for (std::size_t i = 0; i < frame.channels; ++i, p += 2) {
+            out[i] = static_cast<float>(static_cast<std::uint16_t>(p[0] | p[1] << 8));
+        }
+        return;
+    }
+    for (std::size_t i = 0; i < frame.channels; ++i, p += 4) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(p[0]) | static_cast<std::uint32_t>(p[1]) << 8 |
+                                   static_cast<std::uint32_t>(p[2]) << 16 |
+                                   static_cast<std::uint32_t>(p[3]) << 24;
+        std::memcpy(out + i, &bits, sizeof bits);
+    }
+}
+
+} // namespace
+
+Decider::Decider(const Constants& c, const char* isa)
+    : constants_(c), status_(sedge_init(&model_, c.net, isa, c.arena, c.arena_bytes)),
+      preprocessor_(spec_of(c)), dark_(c.channels), counts_(c.channels), scratch_(c.points), input_(c.points),
+      logits_(c.classes), probabilities_(c.classes) {
+    const auto valid = std::count(c.mask, c.mask + c.channels, std::uint8_t{1});
+    saturated_limit_ = c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1));
+    if (status_ == SEDGE_OK && (c.net->input_len != c.points || c.net->classes != c.classes)) {
+        status_ = SEDGE_E_ABI;
+    }
+}
+
+// Over the little-endian doubles of the arrays and numbers, then the labels' text, on any machine.
+std::uint32_t Decider::constants_crc() const {
+    std::uint32_t crc = 0;
+    const auto add = [&crc](double value) {
+        std::uint64_t bits;
+        std::uint8_t bytes[8];
+        std::memcpy(&bits, &value, sizeof bits);
+        for (int i = 0; i < 8; ++i) {
+            bytes[i] = static_cast<std::uint8_t>(bits >> 8 * i);
+        }
+        crc = crc32c(bytes, sizeof bytes, crc);
+    };
+    const Constants& c = constants_;
+    std::for_each(c.wavelength_nm, c.wavelength_nm + c.channels, add);
+    std::for_each(c.mask, c.mask + c.channels, [&add](std::uint8_t it) { add(it); });
+    std::for_each(c.grid_nm, c.grid_nm + c.points, add);
+    std::for_each(c.segment_points, c.segment_points + c.segments,
+                  [&add](std::size_t it) { add(static_cast<double>(it)); });
+    std::for_each(c.exp_table, c.exp_table + 256, add);
+    add(std::isnan(c.saturation) ? -1.0 : static_cast<double>(c.saturation));
+    add(c.compress_sqrt ? 1.0 : 0.0);
+    add(static_cast<double>(c.scale));
+    add(c.zero_point);
+    add(c.min_confidence);
+    add(c.min_contrast);
+    add(c.max_saturated_fraction);
+    for (std::size_t i = 0; i < c.classes; ++i) {
+        crc = crc32c(c.labels[i], std::strlen(c.labels[i]), crc);
+    }
+    return crc;
+}
+
+const char* Decider::check_start() {
+    if (constants_crc() != constants_.crc) {
+        return "the CRC-32C of the constants does not hold";
+    }
+    const sedge_status self_test = sedge_self_test(&model_);
+    return self_test != SEDGE_OK ? sedge_status_text(self_test) : check_running();
+}
+
+const char* Decider::check_running() {
+    if (sedge_scrub(&model_) != SEDGE_OK) {
+        return sedge_status_text(SEDGE_E_WEIGHTS);
+    }
+    std::copy(constants_.canary_counts, constants_.canary_counts + constants_.channels, counts_.begin());
+    preprocessor_.run(counts_.data(), nullptr, scratch_.data());
+    Decision decision{};
+    infer(&decision);
+    if (crc32c(input_.data(), input_.size()) != constants_.canary_input_crc) {
+        return "the canary's preprocessing did not come out bit for bit";
+    }
+    if (!std::equal(logits_.begin(), logits_.end(), constants_.canary_logits)) {
+        return "the canary's logits did not come out bit for bit";
+    }
+    if (decision.index != constants_.canary_index ||
+        std::memcmp(&decision.confidence, &constants_.canary_confidence, sizeof(double)) != 0) {
+        return "the canary's decision did not come out bit for bit";
+    }
+    return nullptr;
+}
+
+bool Decider::take_dark(const FrameView& frame) {
+    to_float(frame, counts_.data());
+    if (!std::all_of(counts_.begin(), counts_.end(), [](float x) { return std::isfinite(x); })) {
+        return false;
+    }
+    dark_.swap(counts_);
+    has_dark_ = true;
+    return true;
+}
+
+Decision Decider::decide(const FrameView& frame) {
+    to_float(frame, counts_.data());
+    const float* dark = has_dark_ ? dark_.data() : nullptr;
+    preprocessor_.run(counts_.data(), dark, scratch_.data());
+    Decision decision{};
+    const PreprocessReport report = preprocessor_.report(counts_.data(), constants_.saturation);
+    if (report.non_finite > 0) {
+        decision.reason = "non_finite";
+    } else if (report.valid_fraction <= 0.0) {
+        decision.reason = "all_masked";
+    } else if (static_cast<double>(report.saturated) > saturated_limit_) {
+        decision.reason = "saturated";
+    } else if (!(report.contrast >= constants_.min_contrast)) {
+        decision.reason = "too_dim";
+    } else {
+        infer(&decision);
+        decision.reason = decision.confidence >= constants_.min_confidence ? nullptr : "low_confidence";
+    }
+    return decision;
+}
+
+// From scratch_ to the probabilities; sums run in the order of the classes.
+void Decider::infer(Decision* decision) {
+    quantise(scratch_.data(), scratch_.size(), constants_.scale, constants_.zero_point, input_.data());
+    sedge_run(&model_, input_.data(), logits_.data());
+    const auto best = std::max_element(logits_.begin(), logits_.end()); // the first of equals
+    double total = 0.0;
+    for (std::size_t i = 0; i < logits_.size(); ++i) {
+        probabilities_[i] = constants_.exp_table[*best - logits_[i]];
+        total = i == 0 ? probabilities_[i] : total + probabilities_[i];
+    }
+    for (double& probability : probabilities_) {
+        probability /= total;
+    }
+    decision->ran = true;
+    decision->index = static_cast<std::size_t>(best - logits_.begin());
+    decision->confidence = probabilities_[decision->index];
+    decision->probabilities = probabilities_.data();
+}
+
+} // namespace sedge::runner

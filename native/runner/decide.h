@@ -1,0 +1,60 @@
+// One spectrum in, one decision out: the arithmetic of edge/libsedge/classifier.py, bit for bit.
+#ifndef LIBSEDGE_RUNNER_DECIDE_H
+#define LIBSEDGE_RUNNER_DECIDE_H
+
+#include "constants.h"
+#include "preprocess.h"
+#include "stream_decoder.h"
+
+#include <vector>
+
+namespace sedge::runner {
+
+struct Decision {
+    const char* reason;          // null: accepted
+    bool ran;                    // false: the quality checks refused it, nothing below is set
+    std::size_t index;           // the first of the largest logits
+    double confidence;           // its probability
+    const double* probabilities; // [classes]; valid until the next decision
+};
+
+class Decider {
+public:
+    // Takes all memory; `isa` null takes the fastest proven kernel. `status()` tells whether it can run.
+    Decider(const Constants& constants, const char* isa);
+
+    sedge_status status() const { return status_; }
+    const char* isa() const { return model_.kernel->isa; }
+
+    // CRC-32C of the constants, goldens bit for bit, and check_running(). Null: all hold; else what does not.
+    const char* check_start();
+
+    // The weights' CRC-32C, and the canary spectrum through every step.
+    const char* check_running();
+
+    // A dark frame of the axis' length: true, and from now on it is subtracted, when it is finite.
+    bool take_dark(const FrameView& frame);
+
+    Decision decide(const FrameView& frame); // frame.channels == constants.channels
+
+private:
+    std::uint32_t constants_crc() const;
+    void infer(Decision* decision);
+
+    const Constants& constants_;
+    sedge_model model_{};
+    sedge_status status_;
+    Preprocessor preprocessor_;
+    double saturated_limit_;
+    bool has_dark_ = false;
+    std::vector<float> dark_;
+    std::vector<float> counts_;
+    std::vector<float> scratch_;
+    std::vector<std::int8_t> input_;
+    std::vector<std::int8_t> logits_;
+    std::vector<double> probabilities_;
+};
+
+} // namespace sedge::runner
+
+#endif

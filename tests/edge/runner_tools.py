@@ -1,0 +1,171 @@
+"""What the tests of `libsedge-run` share: streams of frames, the Python runtime's account of them, the program's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from libsedge.classifier import Classifier
+from libsedge.commands.stream_test import Truth, damaged
+from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
+from libsedge.journal import Journal, Record
+from libsedge.pipeline import Pipeline, Report
+from libsedge.sinks.base import Sink
+from libsedge.sources.base import Axis
+from libsedge.sources.tcp import TcpSource
+
+CHANNELS = 900
+AXIS_NM = np.linspace(235.0, 860.0, CHANNELS)
+MASK = np.ones(CHANNELS, bool)
+MASK[40:43] = False
+AXIS = Axis(AXIS_NM, MASK, 60000.0)
+STREAM = 0xC0FFEE01
+
+
+def plasma(n: int, seed: int) -> np.ndarray:
+    """Lines on a noisy background, counts float32 [n, 900]; nothing physical."""
+    rng = np.random.default_rng(seed)
+    counts = rng.normal(500.0, 10.0, (n, CHANNELS))
+    for row in counts:
+        for centre, height in zip(rng.uniform(250, 840, 40), rng.uniform(500, 20000, 40), strict=True):
+            row += height * np.exp(-(((AXIS_NM - centre) / 0.8) ** 2))
+    return counts.astype(np.float32)
+
+
+def frames(n: int, seed: int) -> list[Frame]:
+    """Every kind of frame: uint16 and float32, dark, passive, dim, saturated, not finite, of another length,
+    another stream, another epoch, and gaps in the sequence."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i, counts in enumerate(plasma(n, seed)):
+        values: np.ndarray = counts if i % 3 == 0 else np.clip(counts, 0, 65535).astype(np.uint16)
+        flags, stream, epoch, sequence = 0, STREAM, i // 40, 1000 + i + i // 7
+        kind = i % 20
+        if kind == 2:
+            values, flags = np.full(CHANNELS, 400 + i, np.float32), FLAG_DARK
+        elif kind == 5:
+            values = counts.copy()
+            values[rng.integers(CHANNELS)] = rng.choice([np.nan, np.inf, -np.inf, 3e38])
+        elif kind == 7:
+            values = values.copy()
+            values[100:130] = 65535
+        elif kind == 9:
+            values = rng.normal(500, 10, CHANNELS).astype(np.float32)
+        elif kind == 11:
+            flags = FLAG_PASSIVE
+        elif kind == 13:
+            values = values[: 1 + i % CHANNELS]
+        elif kind == 15:
+            stream = 7
+        elif kind == 17:
+            values, flags = np.full(CHANNELS, np.nan, np.float32), FLAG_DARK
+        out.append(Frame(stream, epoch, sequence, 10**18 + i, 100, (i % 4) * 1250, flags, values))
+    return out
+
+
+def stream_bytes(some: Sequence[Frame], damage: float, seed: int) -> bytes:
+    """The first frame whole (it says whose stream this is), the others damaged from `seed`."""
+    return encode(some[0]) + b"".join(damaged(some[1:], damage, seed, Truth()))
+
+
+class Kept(Sink):
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    def close(self) -> None:
+        pass
+
+
+def python_run(classifier: Classifier, data: bytes, folder: Path) -> tuple[list[Record], Report]:
+    """The Python runtime, fed over TCP: its records and its account."""
+    source = TcpSource(0, axis=AXIS)
+    kept, journal = Kept(), Journal(folder / "run.db", model=classifier.digest)
+    pipeline = Pipeline(source, classifier, journal, [kept])
+
+    def send() -> None:
+        with socket.create_connection(("127.0.0.1", source.port)) as sock:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(1 << 16):  # acknowledgements, until the server has done everything and closes
+                pass
+        pipeline.stop()
+
+    peer = threading.Thread(target=send)
+    peer.start()
+    report = pipeline.run()
+    peer.join()
+    journal.close()
+    return kept.records, report
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the program printed: a line a frame, then the account."""
+
+    code: int
+    rows: list[dict[str, Any]]
+    account: dict[str, Any]
+    source: dict[str, Any]
+    stderr: str
+
+
+def said(code: int, out: bytes, err: bytes) -> Said:
+    lines = [json.loads(line) for line in out.splitlines()]
+    last = lines.pop() if lines and "account" in lines[-1] else {}
+    return Said(code, lines, last.get("account", {}), last.get("source", {}), err.decode())
+
+
+def run_stdin(program: Path, data: bytes, *arguments: object, prefix: Iterable[str] = ()) -> Said:
+    """The program, fed through standard input."""
+    command = [*prefix, str(program), *map(str, arguments)]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=120, check=False)
+    return said(done.returncode, done.stdout, done.stderr)
+
+
+def comparable(ledger: dict[str, Any]) -> dict[str, Any]:
+    """An account without what only one of the two has: the runner sheds nothing and has no journal."""
+    keys = ("received", "duplicate", "rejected", "in_flight", "unaccounted")
+    streams = sorted(ledger["streams"], key=lambda row: (row["stream"], row["epoch"]))
+    ends = (
+        ledger.get("reported", ledger.get("journaled")),
+        ledger.get("unreported", ledger.get("unjournaled")),
+    )
+    return {key: ledger[key] for key in keys} | {
+        "streams": streams,
+        "reported": ends[0],
+        "unreported": ends[1],
+    }
+
+
+def differences(records: list[Record], rows: list[dict[str, Any]]) -> list[str]:
+    """Where the program's lines are not the Python runtime's records, every bit of every double."""
+    found = [f"{len(records)} records, {len(rows)} lines"] if len(records) != len(rows) else []
+    for record, row in zip(records, rows, strict=False):
+        wanted: dict[str, Any] = dict(record.key._asdict())
+        names = ("time_ns", "distance_mm", "role", "label", "accepted", "reason", "model", "frame_crc")
+        wanted |= {name: getattr(record, name) for name in names}
+        wanted["confidence"] = None if record.confidence is None else record.confidence.hex()
+        wanted["probabilities"] = (
+            None if record.probabilities is None else [p.hex() for p in record.probabilities]
+        )
+        got = dict(row)
+        if row["confidence"] is not None:
+            got["confidence"] = float(row["confidence"]).hex()
+            got["probabilities"] = [float(p).hex() for p in row["probabilities"]]
+        found += [
+            f"{record.key}: {name} {got.get(name)!r}, not {value!r}"
+            for name, value in wanted.items()
+            if got.get(name) != value
+        ]
+        found += [f"{record.key}: unknown key {name}" for name in got.keys() - wanted.keys()]
+    return found

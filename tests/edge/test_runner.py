@@ -1,0 +1,435 @@
+"""`libsedge-run` against the Python runtime on the same bytes, bit for bit; and what it refuses to run with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from libsedge.bundle import Bundle
+from libsedge.classifier import REASONS, Classifier, exp_table
+from libsedge.errors import ToolchainError
+from libsedge.frame import Frame, encode
+from runner_tools import (
+    AXIS,
+    AXIS_NM,
+    MASK,
+    STREAM,
+    comparable,
+    differences,
+    frames,
+    plasma,
+    python_run,
+    run_stdin,
+    said,
+    stream_bytes,
+)
+
+pytest.importorskip("libsedge_native.runner", reason="the generator is not installed")
+
+
+@pytest.fixture(scope="module")
+def opened(tiny_model: Any) -> Bundle:
+    return tiny_model.open()
+
+
+@pytest.fixture(scope="module")
+def program(opened: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from libsedge_native.runner import build
+
+    out = tmp_path_factory.mktemp("runner") / "libsedge-run"
+    text = build(opened, out, axis=AXIS)
+    assert f"sha256   {opened.digest}" in text
+    assert "goldens, weights and canary hold" in text
+    return out
+
+
+@pytest.fixture
+def classifier(opened: Bundle) -> Classifier:
+    return Classifier(opened).bind(AXIS_NM, MASK)
+
+
+def light(n: int) -> bytes:
+    """n good frames."""
+    rows = plasma(16, 5)
+    return b"".join(encode(Frame(STREAM, 0, i, 0, 0, 0, 0, rows[i % 16])) for i in range(n))
+
+
+@pytest.mark.parametrize(("damage", "seed"), [(0.0, 1), (0.1, 2), (0.5, 3)])
+def test_decisions_and_counts_are_the_python_runtimes(
+    program: Path, classifier: Classifier, tmp_path: Path, damage: float, seed: int
+) -> None:
+    data = stream_bytes(frames(200, seed), damage, seed)
+    records, report = python_run(classifier, data, tmp_path)
+    for isa in [isa for isa, runs in classifier.model.isas if runs]:
+        ours = run_stdin(program, data, "--isa", isa)
+        assert (ours.code, ours.stderr) == (0, "")
+        assert differences(records, ours.rows) == []
+        assert comparable(ours.account) == comparable(report.ledger)
+    assert ours.account["unaccounted"] == 0
+    if damage:
+        assert {"crc", "wrong_length", "wrong_stream"} <= ours.account["rejected"].keys()
+        assert ours.account["duplicate"] > 0
+    else:
+        missing = set(REASONS) - {"wrong_length", "all_masked", "low_confidence"}
+        assert missing <= {row["reason"] for row in ours.rows}
+        assert {row["role"] for row in ours.rows} == {"light", "dark", "passive"}
+        assert len({row["label"] for row in ours.rows}) > 2
+
+
+def test_comparison_can_fail(program: Path, opened: Bundle, tmp_path: Path) -> None:
+    """Negative control: the smallest change of the temperature moves bits that the comparison sees."""
+    data = light(10)
+    warmer = np.nextafter(opened.calibration["temperature"], 9.0)
+    changed = replace(opened, calibration=opened.calibration | {"temperature": warmer})
+    records, _ = python_run(Classifier(changed).bind(AXIS_NM, MASK), data, tmp_path)
+    ours = run_stdin(program, data).rows
+    assert len(records) == len(ours) == 10
+    assert any("confidence" in line for line in differences(records, ours))
+
+
+def test_tcp_is_stdin(program: Path) -> None:
+    """However the bytes are cut; two peers one after the other are one stream with duplicates."""
+    data = stream_bytes(frames(60, 4), 0.2, 4)
+    process, port = listening(program)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            at = 0
+            while at < len(data):
+                step = int(rng.integers(1, 30000))
+                sock.sendall(data[at : at + step])
+                at += step
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""  # it acknowledges nothing: a pipe is not durable
+    process.send_signal(signal.SIGTERM)
+    ours = said(process.wait(30), *process.communicate())
+    once = run_stdin(program, data)
+    assert ours.rows == once.rows
+    assert ours.account["received"] == 2 * once.account["received"]
+    assert ours.account["duplicate"] == 2 * once.account["duplicate"] + once.account["reported"]
+    assert ours.source["connections"] == 2
+
+
+def listening(program: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    process = subprocess.Popen(
+        [program, "--source", "tcp:0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith(b"listening on 127.0.0.1:"), line
+    return process, int(line.rpartition(b":")[2])
+
+
+def test_stalled_peer_is_cut_off_and_a_ninth_is_refused(program: Path) -> None:
+    process, port = listening(program, "--idle", "0.3", "--idle-exit", "1.5")
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
+    stalled = socket.create_connection(("127.0.0.1", port))
+    stalled.sendall(light(1)[:-1])
+    time.sleep(0.2)
+    ninth = socket.create_connection(("127.0.0.1", port))
+    assert ninth.recv(1) == b""
+    assert stalled.recv(1) == b""
+    ours = said(process.wait(30), *process.communicate())
+    for sock in (*silent, stalled, ninth):
+        sock.close()
+    assert ours.code == 0
+    assert ours.account["rejected"] == {"truncated": 1}
+    assert (ours.source["cut_off"], ours.source["connections_refused"], ours.source["connections"]) == (
+        1,
+        1,
+        8,
+    )
+
+
+def test_count_stops(program: Path) -> None:
+    ours = run_stdin(program, light(9), "--count", 5)
+    assert (ours.code, len(ours.rows), ours.account["received"]) == (0, 5, 5)
+
+
+@pytest.mark.parametrize("what", ["weights", "axis", "table", "threshold", "label", "goldens"])
+def test_a_flipped_bit_in_the_program_is_refused_at_the_start(
+    program: Path, opened: Bundle, tmp_path: Path, what: str
+) -> None:
+    """Negative control of the start checks: the lowest bit of something that is linked in, in the file."""
+    image = bytearray(program.read_bytes())
+    calibration = opened.calibration
+    held = {
+        "weights": weight_images(opened),
+        "axis": [np.asarray(AXIS_NM, "<f8").tobytes()],
+        "table": [exp_table(calibration["logit_scale"], calibration["temperature"]).astype("<f8").tobytes()],
+        "threshold": [
+            np.array([calibration[name] for name in ("min_confidence", "min_contrast")], "<f8").tobytes()
+        ],
+        "label": [b'"gypsum"'],
+        "goldens": [opened.goldens[1].tobytes()],
+    }[what]
+    places = {at for part in held for at in all_places(bytes(image), part)}
+    assert places
+    for place in places:
+        image[place + 2] ^= 0x01
+    broken = tmp_path / "broken"
+    broken.write_bytes(image)
+    broken.chmod(0o755)
+    ours = run_stdin(broken, light(1))
+    assert ours.code == 2
+    assert ours.rows == []
+    assert ours.stderr.startswith("error: start check: ")
+    assert ours.stderr.count("\n") == 1
+
+
+def all_places(held: bytes, part: bytes) -> list[int]:
+    places, at = [], held.find(part)
+    while at >= 0:
+        places.append(at)
+        at = held.find(part, at + 1)
+    return places
+
+
+def weight_images(opened: Bundle) -> list[bytes]:
+    """The constants of every kernel as they lie in memory."""
+    from libsedge_native import constants
+    from libsedge_native.onnx_import import from_onnx
+    from libsedge_native.passes import lower
+
+    program = lower(from_onnx(opened.members["model.onnx"]), None)
+    return [constants.image(kernel, "<") for kernel in program.kernels]
+
+
+def test_weights_that_decay_while_it_runs_stop_it(program: Path, opened: Bundle) -> None:
+    process = subprocess.Popen(
+        [program, "--check-every", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(light(3))
+    process.stdin.flush()
+    for _ in range(3):
+        assert b'"role": "light"' in process.stdout.readline()
+    try:
+        flipped = flip_in_memory(process.pid, weight_images(opened))
+    except PermissionError:
+        process.kill()
+        process.communicate()
+        pytest.skip("this machine does not let a test write another process' memory")
+    assert flipped >= 1
+    ours = said(*_finish(process, light(9)))
+    assert ours.code == 3
+    assert ours.rows == []  # no decision of decayed memory left
+    assert ours.account["unreported"] == 1
+    assert "CRC-32C of the weights" in ours.stderr
+
+
+def _finish(process: subprocess.Popen[bytes], data: bytes) -> tuple[int, bytes, bytes]:
+    out, err = process.communicate(data, timeout=30)
+    return process.returncode, out, err
+
+
+def flip_in_memory(pid: int, images: list[bytes]) -> int:
+    flipped = 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for line in maps:
+            span, _, rest = line.partition(" ")
+            if "libsedge-run" not in rest:
+                continue
+            start, end = (int(part, 16) for part in span.split("-"))
+            memory.seek(start)
+            held = memory.read(end - start) or b""
+            for at in sorted({at for image in images for at in all_places(held, image)}):
+                memory.seek(start + at)
+                memory.write(bytes([held[at] ^ 1]))
+                flipped += 1
+    return flipped
+
+
+def test_nothing_is_allocated_after_the_start(program: Path, tmp_path: Path) -> None:
+    """malloc and its kin, counted by a library loaded before libc: 2,000 frames cost no more than 20."""
+    source, library = tmp_path / "count.c", tmp_path / "count.so"
+    source.write_text(
+        """#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+static unsigned long calls;
+void* malloc(size_t n) {
+    static void* (*real)(size_t);
+    if (!real) real = (void* (*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    ++calls;
+    return real(n);
+}
+void* realloc(void* p, size_t n) {
+    static void* (*real)(void*, size_t);
+    if (!real) real = (void* (*)(void*, size_t))dlsym(RTLD_NEXT, "realloc");
+    ++calls;
+    return real(p, n);
+}
+__attribute__((destructor)) static void tell(void) { fprintf(stderr, "calls %lu\\n", calls); }
+"""
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", source, "-o", library, "-ldl"], check=True)
+    prefix = ["env", f"LD_PRELOAD={library}"]
+    few, many = (run_stdin(program, light(n), prefix=prefix) for n in (20, 2000))
+    assert len(many.rows) == 2000
+    assert int(few.stderr.split()[1]) > 5  # it does count
+    assert few.stderr == many.stderr
+
+
+def test_start_and_memory(program: Path) -> None:
+    """First decision within 20 ms of the start (the best of ten: the machine may be busy), 4 MiB at most."""
+    data, best = light(1), 1.0
+    for _ in range(10):
+        begin = time.perf_counter()
+        process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(data)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        best = min(best, time.perf_counter() - begin)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = int(status.partition("VmHWM:")[2].split()[0])
+        process.communicate()
+    assert best < 0.020
+    assert peak <= 4096
+
+
+def test_output_that_nobody_takes(program: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate(light(7), timeout=30)
+    told = said(process.returncode, err, b"")
+    assert told.code == 3
+    assert (told.account["reported"], told.account["unreported"], told.account["unaccounted"]) == (0, 7, 0)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, err = process.communicate(light(7), timeout=30)
+    assert process.returncode == 3
+    assert err.startswith(b"error: nobody takes the output\n")
+
+
+def test_mistakes_are_one_line_and_exit_code_2(program: Path) -> None:
+    busy = socket.create_server(("127.0.0.1", 0))
+    for arguments in (
+        ("--source", "pigeon:1"),
+        ("--source", "tcp:0.0.0.0:0"),
+        ("--source", "tcp:[::]:0"),
+        ("--source", "tcp:192.168.1.1:0"),
+        ("--source", "tcp:70000"),
+        ("--source", "tcp::1"),
+        ("--source", f"tcp:{busy.getsockname()[1]}"),
+        ("--isa", "abacus"),
+        ("--count", "0"),
+        ("--count", "-1"),
+        ("--idle", "nan"),
+        ("--max-channels", "65537"),
+        ("--source",),
+    ):
+        ours = run_stdin(program, b"", *arguments)
+        assert (ours.code, ours.stderr.count("\n")) == (2, 1), (arguments, ours.stderr)
+        assert ours.stderr.startswith("error: ")
+    assert "no such option" in run_stdin(program, b"", "--help-me").stderr
+    busy.close()
+
+
+def test_extreme_sequence_numbers(program: Path) -> None:
+    """The whole range of 64 bits is one more than fits."""
+    row = plasma(1, 1)[0]
+    data = b"".join(encode(Frame(STREAM, 0, s, 0, 0, 0, 0, row)) for s in (0, 2**64 - 1, 2**64 - 2, 0))
+    (stream,) = run_stdin(program, data).account["streams"]
+    assert stream["expected"] == 2**64
+    assert stream["gaps"] == 2**64 - 3
+    assert (stream["unique"], stream["duplicates"], stream["exact"]) == (3, 1, True)
+
+
+def test_more_gaps_than_memory_is_said(program: Path) -> None:
+    """5,000 lone sequence numbers: the oldest knowledge is given up, and the count is not called exact."""
+    row = np.zeros(1, np.uint16)
+    one = bytearray(encode(Frame(STREAM, 0, 0, 0, 0, 0, 0, row)))
+    from libsedge import _core
+
+    data = bytearray()
+    for sequence in [*range(0, 10_000, 2), 10]:
+        struct.pack_into("<Q", one, 16, sequence)
+        crc = _core.crc32c(one[56:], _core.crc32c(one[:52]))
+        struct.pack_into("<I", one, 52, crc)
+        data += one
+    (stream,) = run_stdin(program, bytes(data)).account["streams"]
+    assert (stream["unique"], stream["expected"], stream["exact"]) == (5000, 9999, False)
+
+
+def test_more_epochs_than_memory_are_summed(program: Path) -> None:
+    row = np.zeros(1, np.uint16)
+    data = b"".join(encode(Frame(STREAM, e, s, 0, 0, 0, 0, row)) for e in range(20) for s in (1, 3))
+    account = run_stdin(program, data).account
+    assert sorted(stream["epoch"] for stream in account["streams"]) == list(range(4, 20))
+    assert account["forgotten_epochs"] == {"epochs": 4, "unique": 8, "gaps": 4, "duplicates": 0}
+    assert account["rejected"] == {"wrong_length": 40}
+
+
+@pytest.mark.skipif(
+    shutil.which("aarch64-linux-gnu-g++") is None or shutil.which("qemu-aarch64") is None,
+    reason="aarch64-linux-gnu-g++ and qemu-aarch64 are needed",
+)
+def test_static_aarch64_program_decides_the_same(program: Path, opened: Bundle, tmp_path: Path) -> None:
+    from libsedge_native.runner import build
+
+    out = tmp_path / "libsedge-run-aarch64"
+    build(opened, out, axis=AXIS, static=True, compiler=["aarch64-linux-gnu-g++"], runner=["qemu-aarch64"])
+    data = stream_bytes(frames(100, 8), 0.3, 8)
+    foreign, host = run_stdin(out, data, prefix=["qemu-aarch64"]), run_stdin(program, data)
+    assert (foreign.rows, foreign.account) == (host.rows, host.account)
+    assert len(foreign.rows) > 50
+
+
+def test_a_bundle_is_verified_first_and_a_failed_build_leaves_nothing(
+    opened: Bundle, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+    from libsedge_native.runner import build, build_runner
+
+    monkeypatch.setenv("LIBSEDGE_HOME", str(tiny_model.home))
+    changed = bytearray(tiny_model.path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    (tmp_path / "changed.sedge").write_bytes(changed)
+    out = tmp_path / "libsedge-run"
+    result = CliRunner().invoke(build_runner, [str(tmp_path / "changed.sedge"), "-o", str(out)])
+    assert result.exit_code != 0
+    assert not out.exists()
+    with pytest.raises(ToolchainError, match="native"):
+        build(opened, out, source_tree=tmp_path)
+    with pytest.raises(ToolchainError, match="failed"):
+        build(opened, out, compiler=["false"])
+    assert not out.exists()
+    emitted = CliRunner().invoke(build_runner, [str(tiny_model.path), "-o", str(tmp_path / "new"), "--emit"])
+    assert emitted.exit_code == 0, emitted.output
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    cmake, ninja = (shutil.which(name, path=path) for name in ("cmake", "ninja"))
+    if cmake is None or ninja is None:
+        pytest.skip("cmake and ninja are needed for the last part")
+    flags = (
+        "-DCMAKE_BUILD_TYPE=Debug",
+        "-DSEDGE_PYTHON=OFF",
+        "-DSEDGE_TESTS=OFF",
+        f"-DSEDGE_RUNNER_DIR={tmp_path / 'new'}",
+    )
+    root = Path(__file__).parents[2]
+    built = tmp_path / "build"
+    for command in (
+        (cmake, "-S", root, "-B", built, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *flags),
+        (cmake, "--build", built, "--target", "libsedge-run"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert run_stdin(built / "libsedge-run", b"").code == 0
