@@ -1,5 +1,6 @@
 # make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 6 minutes)
 # make test   every test (about 10 minutes)
+# make test-arm  the kernels of ARM and big-endian machines under qemu-user (installs Debian packages where root)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
@@ -10,11 +11,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?=
 PYTEST_ARGS ?=
+ARM_GRAPHS ?= 20
 BENCH_ARGS ?=
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
 
-.PHONY: demo test lint bench bench-suite clean
+.PHONY: demo test test-arm lint bench bench-suite clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -33,6 +35,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-arm: $(VENV)/.installed
+	$(BIN)/python tests/arm/install_packages.py
+	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm $(PYTEST_ARGS)
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'

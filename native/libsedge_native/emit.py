@@ -15,6 +15,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "avxvnni": ("avxvnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "avx2": ("avx2.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "sse41": ("requantise.h", "sse41.h", "vector_net.inc", "x86_cpu.h"),
+    "neondot": ("arm_cpu.h", "neon_common.inc", "neondot.h", "requantise.h", "vector_net.inc"),
+    "neon": ("arm_cpu.h", "neon.h", "neon_common.inc", "requantise.h", "vector_net.inc"),
+    "armv7neon": ("arm_cpu.h", "armv7neon.h", "neon_common.inc", "requantise.h", "vector_net.inc"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 

@@ -67,7 +67,9 @@ def generate(
 
     model : an ir.Graph, or the bytes of an int8 QDQ ONNX model.
     goldens : int8 [n, input_len], inputs of the embedded golden vectors; four pseudo-random ones by default.
-    isas : instruction sets to build besides "scalar"; all known ones by default.
+    isas : instruction sets to build besides "scalar"; those of x86-64 by default (`targets.isas_of` names those
+    of other machines). A header leaves out what the compiler's target cannot have, so one set of sources can
+    serve every machine.
     Raises ModelError. The same model and goldens give the same bytes.
     """
     onnx = model if isinstance(model, bytes) else to_onnx(model)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,11 +11,11 @@ from pathlib import Path
 from libsedge.errors import ToolchainError
 
 from libsedge_native.generate import GeneratedModel
+from libsedge_native.targets import compiler, host_compiler, target_of
+
+__all__ = ["HOST_TARGET", "compile_shared", "host_compiler", "run", "write_sources"]
 
 HOST_TARGET = "x86_64-linux"
-
-#: candidates in order; CXX comes first where set
-_HOST_COMPILERS = ("c++", "g++", "clang++")
 
 COMPILE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-g0")
 LINK_FLAGS = (
@@ -30,21 +28,8 @@ LINK_FLAGS = (
 )
 
 
-def host_compiler() -> list[str]:
-    """Command of the host's C++ compiler: the environment's CXX, else c++, g++ or clang++."""
-    chosen = os.environ.get("CXX")
-    if chosen:
-        command = shlex.split(chosen)
-        if command and shutil.which(command[0]):
-            return command
-        raise ToolchainError("no such program", field="CXX", value=chosen)
-    for name in _HOST_COMPILERS:
-        if shutil.which(name):
-            return [name]
-    raise ToolchainError(f"no C++ compiler found; install one of {', '.join(_HOST_COMPILERS)} or set CXX")
-
-
-def _run(command: Sequence[str], folder: Path) -> None:
+def run(command: Sequence[str], folder: Path) -> None:
+    """Run a compiler in a folder; raises ToolchainError with what it said."""
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=600
@@ -68,17 +53,17 @@ def compile_shared(
 
     The same sources and compiler give the same bytes: no path, time or build id is in them. No -m flag is
     used; every instruction set's functions carry their own target. extra_flags go behind ours.
-    Raises ToolchainError with the compiler's message.
+    target : a name of targets.TARGETS; generate with its instruction sets (`targets.isas_of`).
+    Raises ToolchainError with the compiler's message, or with the package to install where there is none.
     """
-    if target != HOST_TARGET:
-        raise ToolchainError(f"only {HOST_TARGET} is built yet", field="target", value=target)
-    compiler = host_compiler()
+    machine = target_of(target)
+    command = [*compiler(machine), *machine.flags]
     with tempfile.TemporaryDirectory(prefix="sedge-") as name:
         folder = Path(name)
         write_sources(generated, folder)
         objects = []
         for source in generated.sources:
             objects.append(source.removesuffix(".cpp") + ".o")
-            _run([*compiler, *COMPILE_FLAGS, *extra_flags, "-c", source, "-o", objects[-1]], folder)
-        _run([*compiler, *LINK_FLAGS, *objects, "-lc", "-o", "model.so"], folder)
+            run([*command, *COMPILE_FLAGS, *extra_flags, "-c", source, "-o", objects[-1]], folder)
+        run([*command, *LINK_FLAGS, *objects, "-lc", *machine.link, "-o", "model.so"], folder)
         return (folder / "model.so").read_bytes()

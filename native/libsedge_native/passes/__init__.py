@@ -16,7 +16,8 @@ from libsedge_native.passes.lower_scalar import lower_scalar
 from libsedge_native.passes.lower_vector import lower_vector
 from libsedge_native.passes.plan_memory import plan_memory
 
-#: instruction sets besides "scalar", fastest first
+#: instruction sets of x86-64 besides "scalar", fastest first: what is built by default; those of the other
+#: machines are in targets.py
 VECTOR_ISAS: tuple[str, ...] = ("avx512vnni", "avxvnni", "avx2", "sse41")
 
 PIPELINE: tuple[Callable[[Program], Program], ...] = (
@@ -29,7 +30,7 @@ PIPELINE: tuple[Callable[[Program], Program], ...] = (
 
 
 def lower(graph: Graph, isas: tuple[str, ...] | None = None) -> Program:
-    """Run every pass of PIPELINE in order; `isas` limits the kernels besides "scalar" (None: all)."""
+    """Run every pass of PIPELINE in order; `isas` limits the kernels besides "scalar" (None: VECTOR_ISAS)."""
     program = Program(graph, VECTOR_ISAS if isas is None else isas)
     for apply in PIPELINE:
         program = apply(program)

@@ -61,7 +61,7 @@ sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* is
         return SEDGE_E_ABI;
     if (bytes < net->arena_bytes)
         return SEDGE_E_ARENA_SMALL;
-    if (reinterpret_cast<uintptr_t>(arena) % net->arena_align != 0)
+    if ((reinterpret_cast<uintptr_t>(arena) & (net->arena_align - 1)) != 0) /* a power of two */
         return SEDGE_E_ARENA_ALIGN;
     const sedge_kernel* chosen = nullptr;
     for (size_t i = 0; i < net->kernel_count && chosen == nullptr; ++i) {

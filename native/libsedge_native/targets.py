@@ -1,0 +1,159 @@
+"""Machines a model is compiled for: compiler, instruction sets, and how to emulate them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from libsedge.errors import ToolchainError
+
+from libsedge_native.passes import VECTOR_ISAS
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine. `packages` are Debian's names of what brings `compiler` and `emulator`."""
+
+    name: str
+    #: as platform.machine() says on it
+    machines: tuple[str, ...]
+    compiler: str
+    packages: tuple[str, ...]
+    #: instruction sets besides "scalar", fastest first
+    isas: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    #: libraries behind the C library
+    link: tuple[str, ...] = ("-lgcc", "-lc")
+    #: qemu-user's program, the C library it needs, and CPU models worth testing with the kernel each must take
+    emulator: str = ""
+    sysroot: str = ""
+    cpus: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def native(self) -> bool:
+        """Whether this machine is one."""
+        return platform.system() == "Linux" and platform.machine().lower() in self.machines
+
+    @property
+    def variable(self) -> str:
+        """The environment's variable that names another compiler."""
+        return f"CXX_{self.name.upper().replace('-', '_')}"
+
+
+TARGETS: dict[str, Target] = {
+    t.name: t
+    for t in (
+        Target(
+            "x86_64-linux",
+            ("x86_64", "amd64"),
+            "x86_64-linux-gnu-g++",
+            ("g++-x86-64-linux-gnu",),
+            VECTOR_ISAS,
+            link=(),
+        ),
+        Target(
+            "aarch64-linux",
+            ("aarch64", "arm64"),
+            "aarch64-linux-gnu-g++",
+            ("g++-aarch64-linux-gnu", "qemu-user"),
+            ("neondot", "neon"),
+            emulator="qemu-aarch64",
+            sysroot="/usr/aarch64-linux-gnu",
+            cpus=(
+                ("cortex-a53", "neon"),
+                ("cortex-a72", "neon"),
+                ("cortex-a76", "neondot"),
+                ("max", "neondot"),
+            ),
+        ),
+        Target(
+            "armv7-linux",
+            ("armv7l",),
+            "arm-linux-gnueabihf-g++",
+            ("g++-arm-linux-gnueabihf", "qemu-user"),
+            ("armv7neon",),
+            flags=("-march=armv7-a+fp",),
+            emulator="qemu-arm",
+            sysroot="/usr/arm-linux-gnueabihf",
+            cpus=(("cortex-a7", "armv7neon"), ("cortex-a9", "armv7neon")),
+        ),
+        Target(
+            "ppc64-linux",
+            ("ppc64",),
+            "powerpc64-linux-gnu-g++",
+            ("g++-powerpc64-linux-gnu", "qemu-user"),
+            emulator="qemu-ppc64",
+            sysroot="/usr/powerpc64-linux-gnu",
+            cpus=(("970fx_v3.1", "scalar"),),
+        ),
+        Target(
+            "s390x-linux",
+            ("s390x",),
+            "s390x-linux-gnu-g++",
+            ("g++-s390x-linux-gnu", "qemu-user"),
+            emulator="qemu-s390x",
+            sysroot="/usr/s390x-linux-gnu",
+            cpus=(("max", "scalar"),),
+        ),
+    )
+}
+
+#: the compilers of the machine itself, in order; CXX comes first where set
+HOST_COMPILERS = ("c++", "g++", "clang++")
+
+
+def target_of(name: str) -> Target:
+    """The target of that name; raises ToolchainError."""
+    if name not in TARGETS:
+        raise ToolchainError(f"must be one of {', '.join(TARGETS)}", field="target", value=name)
+    return TARGETS[name]
+
+
+def isas_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The instruction sets, besides "scalar", of all these targets, each once."""
+    return tuple(dict.fromkeys(isa for name in names for isa in target_of(name).isas))
+
+
+def _from_environment(variable: str) -> list[str] | None:
+    chosen = os.environ.get(variable)
+    if not chosen:
+        return None
+    command = shlex.split(chosen)
+    if command and shutil.which(command[0]):
+        return command
+    raise ToolchainError("no such program", field=variable, value=chosen)
+
+
+def host_compiler() -> list[str]:
+    """Command of this machine's C++ compiler: the environment's CXX, else c++, g++ or clang++."""
+    if (command := _from_environment("CXX")) is not None:
+        return command
+    for name in HOST_COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise ToolchainError(f"no C++ compiler found; install one of {', '.join(HOST_COMPILERS)} or set CXX")
+
+
+def compiler(target: Target) -> list[str]:
+    """The command that compiles C++ for a target.
+
+    The environment's CXX_<TARGET> (CXX_AARCH64_LINUX and so on), else for this machine `host_compiler()`, for
+    another Debian's cross compiler. Raises ToolchainError that names
+    the package to install.
+    """
+    if (command := _from_environment(target.variable)) is not None:
+        return command
+    if target.native:
+        return host_compiler()
+    if shutil.which(target.compiler):
+        return [target.compiler]
+    raise ToolchainError(
+        f"{target.compiler} is not installed; Debian's package {target.packages[0]} has it, "
+        f"or set {target.variable}",
+        field="target",
+        value=target.name,
+    )
