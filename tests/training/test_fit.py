@@ -93,7 +93,7 @@ def test_a_run_is_complete_and_can_be_loaded(data: SpectraSet, finished: Path) -
     history = curves(finished)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    best = min(history, key=lambda r: r["validation_loss"])
+    best = max(history, key=lambda r: (r["validation_accuracy"], -r["validation_loss"]))
     assert run["best"] == {
         "epoch": best["epoch"],
         "loss": best["validation_loss"],
@@ -284,12 +284,14 @@ def test_the_test_part_has_no_influence_on_the_net(data: SpectraSet, finished: P
 def test_early_stopping_keeps_the_best_epoch(
     data: SpectraSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([0.9, 0.5, 0.7, 0.6, 0.8, 0.1])
+    # (loss, balanced accuracy): epoch 2 has the accuracy of epoch 4 at a lower loss, epoch 3 only the lowest loss
+    records = iter([(0.9, 0.4), (0.5, 0.6), (0.3, 0.5), (0.6, 0.6), (0.8, 0.5), (0.1, 0.9)])
     seen: list[torch.Tensor] = []
 
     def validate(self: Any, number: int) -> dict[str, float]:
         seen.append(self.net.dense.weight.detach().clone())
-        return {"validation_loss": next(losses), "validation_accuracy": 0.5}
+        loss, accuracy = next(records)
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     monkeypatch.setattr(fit._Loop, "_validate", validate)
     run = fit.train(data, tmp_path / "run", replace(SMALL, epochs=9, patience=3), threads=1)

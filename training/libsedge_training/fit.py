@@ -2,8 +2,9 @@
 
 The spectra are preprocessed once (`libsedge.preprocess`, the code of the board), varied anew in every epoch
 (`augment.py`), and the loss of a batch is `mean(w_i * CE_i)` with the weights of a strategy (`weighting/`).
-The epoch with the lowest validation loss wins; validation specimens are in neither the training nor the
-test part.
+The epoch with the highest balanced accuracy on the validation specimens wins, of equals the one with the
+lower loss; they are in neither the training nor the test part. (Not the lowest loss: on specimens that were
+never seen, the loss grows with the net's confidence while more of them come out right.)
 
 For one seed, one number of threads and one machine, the run is deterministic, also across an interruption:
 every epoch ends with a checkpoint of everything that the next one depends on.
@@ -167,7 +168,7 @@ class Trainer:
     """Epochs over `Parts`, in memory; `train` puts a run folder around it.
 
     Call it under `torch_settings`. `history` holds the epochs' records, `best` the tensors of the epoch with
-    the lowest validation loss. Raises RunError where a loss is not finite.
+    the best validation figures. Raises RunError where a loss is not finite.
     """
 
     def __init__(self, config: TrainConfig, spec: NetSpec, parts: Parts) -> None:
@@ -262,7 +263,7 @@ class Trainer:
         return {"validation_loss": loss, "validation_accuracy": sum(recalls) / len(recalls)}
 
     def _best_record(self) -> dict[str, Any]:
-        return min(self.history, key=lambda r: (r["validation_loss"], r["epoch"]))
+        return max(self.history, key=lambda r: (r["validation_accuracy"], -r["validation_loss"], -r["epoch"]))
 
     def _diverged(self, epoch: int, loss: float) -> None:
         raise RunError(f"the loss became {loss} in epoch {epoch}; try a smaller --lr", field="loss")

@@ -31,6 +31,7 @@ img { display: block; width: 100%; max-width: 40rem; height: auto; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .25rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+td:not(.number) { white-space: normal; min-width: 6rem; }
 td.number, th.number { text-align: right; }
 summary { cursor: pointer; padding: .4rem 0; }
 .note { border-left: 4px solid #D55E00; background: #fff6ef; padding: .5rem .8rem; }
@@ -189,8 +190,8 @@ def training_section(history: Sequence[Mapping[str, Any]], run: Mapping[str, Any
     )
     best = run["best"]
     alt = (
-        f"Training curves over {len(history)} epochs; lowest validation loss {best['loss']:.3f} "
-        f"in epoch {best['epoch']}."
+        f"Training curves over {len(history)} epochs; epoch {best['epoch']} was kept, "
+        f"with a validation loss of {best['loss']:.3f}."
     )
     caption = (
         "The training loss is weighted and of varied spectra, the validation loss is neither; "

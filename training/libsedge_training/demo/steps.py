@@ -71,7 +71,16 @@ def train(shell: Shell, epochs: int, test_specimens: int, seed: int) -> dict[str
     for run, weighting in WEIGHTINGS.items():
         shell.run(
             *("train", "set.h5", "-o", run, "--net", "paper", "--weighting", weighting),
-            *("--epochs", str(epochs), "--test-specimens", str(test_specimens), "--seed", str(seed)),
+            *(
+                "--epochs",
+                str(epochs),
+                "--patience",
+                str(epochs),
+                "--test-specimens",
+                str(test_specimens),
+                "--seed",
+                str(seed),
+            ),
         )
         shell.run("evaluate", run)
         results[run] = read_json(shell.folder / run / "evaluation.json")
@@ -89,9 +98,9 @@ def export(shell: Shell, run: str) -> dict[str, Any]:
 
 
 def better_on_validation(shell: Shell) -> str:
-    """The run with the lower validation loss at its kept epoch. The test spectra have no say."""
+    """The run with the higher balanced accuracy on its validation specimens. The test spectra have no say."""
     best = {run: read_json(shell.folder / run / "run.json")["best"] for run in WEIGHTINGS}
-    return min(best, key=lambda run: float(best[run]["loss"]))
+    return max(best, key=lambda run: (best[run]["accuracy"], -best[run]["loss"]))
 
 
 def test_spectra(shell: Shell, run: str) -> SpectraSet:
