@@ -68,17 +68,21 @@ def classify_folder(bundle: Bundle, folder: Path) -> Iterator[RealFile]:
     if not folder.is_dir():
         raise SedgeError("is no folder", field="real data", file=folder)
     classifier = Classifier(bundle)
+    seen: dict[int, str] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in {".md"}:
-            yield _classify(classifier, path, str(path.relative_to(folder)))
+            yield _classify(classifier, path, str(path.relative_to(folder)), seen)
 
 
-def _classify(classifier: Classifier, path: Path, name: str) -> RealFile:
+def _classify(classifier: Classifier, path: Path, name: str, seen: dict[int, str]) -> RealFile:
     try:
         spectra = open_spectra(path)
     except SedgeError as error:
         return RealFile(name, why=error.why)
     try:
+        first = seen.setdefault(spectra.stream_id(), name)
+        if first != name:  # one measurement in several files, read whole from the first of them
+            return RealFile(name, why=f"belongs to {first}")
         decisions = list(decide(classifier, spectra, None))
         inside = np.asarray(spectra.distance_m, dtype=np.float64)
         known = inside[np.isfinite(inside)]
