@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from libsedge.preprocess import PreprocessConfig
 
 MAX_BYTES = 64 << 20
+#: other names that systems give to a machine
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7"}
 
 
 def target() -> str:
     """This machine's name in `kernel/<target>/model.so`, such as "x86_64-linux"."""
-    return f"{platform.machine().lower()}-{platform.system().lower()}"
+    machine = platform.machine().lower()
+    return f"{MACHINES.get(machine, machine)}-{platform.system().lower()}"
 
 
 def read_once(path: str | os.PathLike[str]) -> bytes:

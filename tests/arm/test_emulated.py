@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libsedge import bundle
 from libsedge.errors import (
     IsaNotBuiltError,
     IsaNotRunnableError,
@@ -184,3 +185,13 @@ def test_a_missing_compiler_is_named_with_its_package(
 def test_an_unknown_target_lists_the_known_ones() -> None:
     with pytest.raises(ToolchainError, match="aarch64-linux"):
         target_of("pdp11")
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_board_finds_its_model_under_every_name_that_its_system_gives(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in target.machines:
+        monkeypatch.setattr("platform.machine", lambda name=name: name)
+        assert bundle.target() == target.name
+        assert target.native

@@ -13,10 +13,18 @@ commands: dict[str, tuple[str, str]] = {
     "train": (f"{_HERE}.train:train", "Train a 1-D CNN with a weight for every training spectrum."),
     "weights": (f"{_HERE}.weights:weights", "List weighting strategies, or show the weights that one gives."),
     "evaluate": (f"{_HERE}.evaluate:evaluate", "Measure a trained network, or the int8 bundle made from it."),
+    "study": (
+        f"{_HERE}.study:study",
+        "Compare weighting strategies: seeds, folds by specimen, controls, intervals.",
+    ),
     "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
     "build-runner": (
         "libsedge_native.runner:build_runner",
         "Compile a bundle into one program that needs no Python.",
+    ),
+    "selftest": (
+        "libsedge_native.commands.selftest:selftest",
+        "Run a bundle's goldens on another machine, emulated.",
     ),
     "demo": (f"{_HERE}.demo:demo", "The whole path on a small simulated set, with a report at the end."),
 }

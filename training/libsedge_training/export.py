@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from libsedge.bundle import Bundle, target
 from libsedge.errors import ConfigError, ModelError, RunError, SelfTestError
 from libsedge.manifest import NAME, parse_version
 from libsedge.preprocess import PreprocessConfig, Preprocessor
-from libsedge_native import ir, reference, verify
+from libsedge_native import emulate, ir, reference, verify
 from libsedge_native.bundle_writer import BundleInfo, write_bundle
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_import import from_onnx
 from libsedge_native.random_graph import random_inputs
+from libsedge_native.targets import compiler, isas_of, target_of
 from libsedge_native.toolchain import compile_shared
 
 from . import quantise
@@ -39,6 +40,8 @@ from .spectra import SpectraSet
 MOST_SPECTRA = 1024
 #: spectra that the slow NumPy reference runs beside the kernel
 REFERENCE_ROWS = 16
+#: of real and of random inputs that an emulated machine runs
+EMULATED_ROWS = 4
 #: white-noise frames that stand in for dark frames when min_contrast is chosen
 NOISE_FRAMES = 256
 
@@ -99,14 +102,47 @@ def _choose(net: Any, train: np.ndarray, held: np.ndarray, name: str, say: Say) 
     return choice
 
 
-def _build(graph: ir.Graph, say: Say) -> tuple[GeneratedModel, bytes]:
+def all_targets(named: Sequence[str]) -> tuple[str, ...]:
+    """This machine's target, then the named ones, each once; ToolchainError where one cannot be compiled for."""
+    names = tuple(dict.fromkeys((target(), *named)))
+    for name in names:
+        compiler(target_of(name))
+    return names
+
+
+def _build(graph: ir.Graph, targets: Sequence[str], say: Say) -> tuple[GeneratedModel, dict[str, bytes]]:
     onnx = to_onnx(graph)
     if from_onnx(onnx).digest != graph.digest:
         raise ModelError("reads back as another graph", field="model.onnx")
-    generated = generate(onnx)
-    shared = compile_shared(generated, target())
-    say("compile", f"{target()} ({', '.join(generated.isas)}); arena {generated.arena_bytes:,} bytes")
-    return generated, shared
+    generated = generate(onnx, isas=isas_of(targets))
+    kernels = {}
+    for name in targets:
+        kernels[name] = compile_shared(generated, name)
+        isas = ", ".join((*target_of(name).isas, "scalar"))
+        say("compile", f"{name} ({isas}); arena {generated.arena_bytes:,} bytes")
+    return generated, kernels
+
+
+def prove_elsewhere(graph: ir.Graph, name: str, shared: bytes, real: np.ndarray, say: Say) -> None:
+    """The model of another machine, emulated CPU by emulated CPU, equals the reference; says so where it was not
+    compared.
+
+    real : int8 inputs [n, input length]; a few of them and a few random ones are run. Raises SelfTestError.
+    """
+    machine = target_of(name)
+    if why := emulate.available(machine):
+        say("kernel", f"{name}: not compared here: {why}")
+        return
+    some = real[np.linspace(0, len(real) - 1, EMULATED_ROWS).astype(np.int64)]
+    few = np.concatenate([some, random_inputs(graph, 0, EMULATED_ROWS)])
+    with emulate.Machine(name) as board:
+        for cpu, _ in machine.cpus:
+            check = emulate.verify_emulated(board, shared, graph, few, cpu=cpu)
+            counts = f"{check.different} of {check.cells:,} logits differ"
+            counts += f", {check.layer_different} of {check.layer_cells:,} layer outputs"
+            if not check.equal:
+                raise SelfTestError(f"differs from the reference on an emulated {cpu}: {counts}", field=name)
+            say("kernel", f"{name}, emulated {cpu} ({', '.join(check.isas)}): {counts}")
 
 
 def run_onnxruntime(graph: ir.Graph, inputs: np.ndarray) -> np.ndarray:
@@ -209,12 +245,14 @@ def export_run(
     counter: int = 1,
     key: str | os.PathLike[str] | None = None,
     goldens: int = 8,
+    targets: Sequence[str] = (),
     say: Say = lambda step, text: None,
 ) -> Bundle:
     """Export the run to the bundle `out`; `say(step, figures)` is called as each step ends.
 
     data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
     LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
+    targets : machines (`targets.TARGETS`) that the bundle runs on besides this one.
 
     Raises ConfigError (options, keys), RunError or DatasetError (run, data), ToolchainError, ModelError or
     SelfTestError (the kernel is not the network), BundleError. `out` is then as it was before.
@@ -224,6 +262,7 @@ def export_run(
     _check_options(name, version, counter, goldens)
     if not Path(out).resolve().parent.is_dir():
         raise ConfigError("its folder does not exist", field="--output", value=os.fspath(out))
+    names = all_targets(targets)
     private = keys.load_private(key)
     evaluation = _evaluation(folder)
     net, run = load_run(folder)
@@ -240,9 +279,12 @@ def export_run(
 
     choice = _choose(net, train_x, held_x, name, say)
     graph = choice.graph
-    generated, shared = _build(graph, say)
+    generated, kernels = _build(graph, names, say)
+    shared = kernels[target()]
     real = quantise.quantise_input(graph, held_x)
     prove_kernel(graph, shared, real, say)
+    for other in names[1:]:
+        prove_elsewhere(graph, other, kernels[other], real, say)
 
     logits = quantise.dequantise_logits(graph, Model(shared).run_batch(real))
     numbers = {label: number for number, label in enumerate(run["classes"])}
@@ -277,7 +319,7 @@ def export_run(
         ),
         onnx=generated.onnx,
         sources={file: generated.files[file] for file in ("model.cpp", "model.h")},
-        kernels={target(): shared},
+        kernels=kernels,
         preprocess=full,
         labels=run["classes"],
         calibration=found.to_json(graph.output.quant.scale, graph.output.quant.zero_point),

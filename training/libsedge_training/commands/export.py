@@ -26,6 +26,13 @@ import click
 @click.option(
     "--goldens", default=8, show_default=True, help="Spectra whose outputs every board must reproduce."
 )
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Machine to build for besides this one, such as aarch64-linux or armv7-linux; repeatable.",
+)
 def export(
     run: Path,
     output: Path,
@@ -35,6 +42,7 @@ def export(
     counter: int,
     key: Path | None,
     goldens: int,
+    targets: tuple[str, ...],
 ) -> None:
     """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
     from rich.console import Console
@@ -52,5 +60,6 @@ def export(
             counter=counter,
             key=key,
             goldens=goldens,
+            targets=targets,
             say=lambda step, text: click.echo(f"{step:<10} {text}"),
         )

@@ -1,0 +1,63 @@
+"""`libsedge selftest`: a bundle's goldens on the machines that it has compiled models for, emulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+from libsedge.bundle import Bundle
+from libsedge.errors import ConfigError, SelfTestError
+
+from libsedge_native.emulate import Machine
+from libsedge_native.targets import target_of
+
+
+def check_cpu(machine: Machine, bundle: Bundle, cpu: str | None) -> str:
+    """Every golden vector on every kernel that this CPU runs; one line of what held. Raises SelfTestError."""
+    shared = bundle.kernel(machine.target.name)
+    inputs, outputs = bundle.goldens
+    built = machine.isas(shared, cpu)
+    where = machine.target.name + (f", emulated {cpu}" if cpu else "")
+    for isa, runnable in built:
+        if runnable:
+            wrong = np.flatnonzero((machine.run(shared, inputs, isa, cpu) != outputs).any(axis=1))
+            if len(wrong):
+                raise SelfTestError(
+                    f"golden vectors {wrong[:8].tolist()} of {len(inputs)} come out different on {where}",
+                    file=bundle.path,
+                    field=f"kernel/{machine.target.name}/model.so ({isa})",
+                )
+    ran = ", ".join(isa for isa, runnable in built if runnable)
+    lacking = ", ".join(isa for isa, runnable in built if not runnable)
+    text = f"{where}: {len(inputs)} of {len(inputs)} goldens bit for bit with {ran}"
+    return text + (f"; it lacks {lacking}" if lacking else "")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Machine to test, such as aarch64-linux; repeatable; default: all of the bundle.",
+)
+@click.option("--cpu", help="qemu's name of the CPU; default: each that this target is tested with.")
+def selftest(file: Path, targets: tuple[str, ...], cpu: str | None) -> None:
+    """Verify a bundle, then run its golden vectors on every kernel of the machines it is built for.
+
+    Another machine is emulated with qemu-user, which checks bits and not speed; it needs that machine's cross
+    compiler, for a small program that loads the model. CRC-32C scrub, embedded self-test and the canaries around
+    the arena must hold as well.
+    """
+    bundle = Bundle.open(file)
+    for name in targets or bundle.targets:
+        target = target_of(name)
+        if cpu and target.native:
+            raise ConfigError(f"{name} is this machine and is not emulated", field="--cpu", value=cpu)
+        bundle.kernel(name)  # named, with those that exist, before anything is compiled
+        with Machine(name) as machine:
+            cpus = [None] if target.native else [cpu] if cpu else [model for model, _ in target.cpus]
+            for each in cpus:
+                click.echo(check_cpu(machine, bundle, each))
