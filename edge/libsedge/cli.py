@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Classify files of spectra, shot by shot and by vote.",
     ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
+    "model": ("libsedge.commands.model:model", "Install, activate and roll back models on the board."),
     "stream-test": (
         "libsedge.commands.stream_test:stream_test",
         "Send the spectra of a file as frames over TCP.",

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from libsedge.classifier import Classifier
-from libsedge.commands.stream_test import Truth, damaged
 from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
 from libsedge.journal import Journal, Record
 from libsedge.pipeline import Pipeline, Report
@@ -71,8 +70,25 @@ def frames(n: int, seed: int) -> list[Frame]:
 
 
 def stream_bytes(some: Sequence[Frame], damage: float, seed: int) -> bytes:
-    """The first frame whole (it says whose stream this is), the others damaged from `seed`."""
-    return encode(some[0]) + b"".join(damaged(some[1:], damage, seed, Truth()))
+    """The first frame whole (it says whose stream this is); of the others a share has a bit flipped, is cut,
+    comes twice or behind garbage."""
+    rng = np.random.default_rng(seed)
+    out = [encode(some[0])]
+    for frame in some[1:]:
+        data = encode(frame)
+        kind = rng.integers(4) if rng.random() < damage else -1
+        if kind == 0:
+            changed = bytearray(data)
+            changed[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+            data = bytes(changed)
+        elif kind == 1:
+            data = data[: rng.integers(1, len(data))]
+        elif kind == 2:
+            data *= 2
+        elif kind == 3:
+            data = rng.bytes(int(rng.integers(1, 2000))) + data
+        out.append(data)
+    return b"".join(out)
 
 
 class Kept(Sink):

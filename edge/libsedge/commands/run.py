@@ -13,6 +13,7 @@ from libsedge.classifier import Classifier
 from libsedge.errors import ConfigError
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger, LedgerError
+from libsedge.model_store import ModelStore, ModelStoreError
 from libsedge.pipeline import POLICIES, Pipeline, Report
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
@@ -32,6 +33,36 @@ def _axis_of(path: str | None, saturation: float | None) -> Axis | None:
     finally:
         spectra.close()
     return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)
+
+
+def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple[Bundle, ModelStore | None]:
+    """The bundle that was named, or the current one of a store: exactly one of the two is given."""
+    if (bundle is None) == (store_path is None):
+        raise ConfigError("give either a bundle or --store", field="MODEL.sedge", value=bundle)
+    if store_path is None:
+        return Bundle.open(str(bundle)), None
+    store = ModelStore(store_path)
+    opened, failed = store.open_current(isa)
+    if failed is not None:
+        click.echo(f"warning: rolled back to {opened.manifest['version']}: {failed}", err=True)
+    return opened, store
+
+
+class _Trial:
+    """A store's version is good once it has put `FRAMES` frames into the journal."""
+
+    FRAMES = 100
+
+    def __init__(self, store: ModelStore | None, bundle: Bundle) -> None:
+        self._store, self._version = store, str(bundle.manifest["version"])
+
+    def look(self, ledger: Ledger) -> None:
+        if self._store is not None and ledger.journaled >= self.FRAMES:
+            try:
+                self._store.mark_good(self._version)
+            except ModelStoreError as error:  # the stream goes on; the version stays on trial
+                click.echo(f"warning: {error}", err=True)
+            self._store = None
 
 
 def _progress(ledger: Ledger) -> None:
@@ -65,7 +96,14 @@ def _text(report: Report, ledger: Ledger) -> str:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(), metavar="MODEL.sedge")
+@click.argument("bundle", type=click.Path(), metavar="[MODEL.sedge]", required=False)
+@click.option(
+    "--store",
+    "store_path",
+    type=click.Path(),
+    metavar="DIR/NAME",
+    help="Run a model store's current version.",
+)
 @click.option("--source", "spec", required=True, metavar="SPEC", help="replay:FILE or tcp:PORT.")
 @click.option(
     "--journal", "journal_path", required=True, type=click.Path(), help="SQLite file; made where absent."
@@ -94,7 +132,8 @@ def _text(report: Report, ledger: Ledger) -> str:
 @click.option("--isa", help="Demand this instruction set; the default is the fastest that is proven here.")
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def run(
-    bundle: str,
+    bundle: str | None,
+    store_path: str | None,
     spec: str,
     journal_path: str,
     jsonl: str | None,
@@ -114,7 +153,8 @@ def run(
     everything that was received is decided and committed first. Exit code 1 when a frame is unaccounted for,
     2 for a mistake.
     """
-    classifier = Classifier(Bundle.open(bundle), isa)
+    opened, store = _model(bundle, store_path, isa)
+    classifier = Classifier(opened, isa)
     source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation)))
     sinks: list[Sink] = []
     journal: Journal | None = None
@@ -123,6 +163,12 @@ def run(
         journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
         if jsonl is not None:
             sinks.append(open_sink(f"jsonl:{jsonl}"))
+        trial = _Trial(store, opened)
+
+        def progress(ledger: Ledger) -> None:
+            _progress(ledger)
+            trial.look(ledger)
+
         pipeline = Pipeline(
             source,
             classifier,
@@ -132,7 +178,7 @@ def run(
             capacity=capacity,
             count=count,
             idle_exit_s=idle_exit,
-            progress=_progress,
+            progress=progress,
         )
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -143,6 +189,7 @@ def run(
             click.echo(f"listening on {source.address}", err=True)
         try:
             report = pipeline.run()
+            trial.look(pipeline.ledger)
         except LedgerError:
             click.echo(pipeline.ledger.text())
             raise
