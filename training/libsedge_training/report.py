@@ -31,6 +31,7 @@ img { display: block; width: 100%; max-width: 40rem; height: auto; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .25rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 td:not(.number) { white-space: normal; min-width: 6rem; }
 td.number, th.number { text-align: right; }
 summary { cursor: pointer; padding: .4rem 0; }

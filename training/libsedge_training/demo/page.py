@@ -114,12 +114,11 @@ def spectra_figure(real: Sequence[RealFile]) -> Figure:
     for ax, one in zip(panels, shown, strict=True):
         assert one.mean is not None
         assert one.wavelength is not None
-        ax.plot(
-            one.wavelength,
-            np.sqrt(np.clip(one.mean / np.nanmax(one.mean), 0, None)),
-            lw=0.5,
-            color=plots.BLUE,
-        )
+        height = np.sqrt(np.clip(one.mean / np.nanmax(one.mean), 0, None))
+        step = np.diff(one.wavelength)
+        after = np.flatnonzero(step > 5 * np.median(step)) + 1  # a detector gap is not drawn over
+        x, y = np.insert(one.wavelength, after, np.nan), np.insert(height, after, np.nan)
+        ax.plot(x, y, lw=0.5, color=plots.BLUE)
         label = one.vote.label if one.vote and one.vote.label else "no accepted shot"
         distance = "" if one.distance_m is None else f", {one.distance_m:.2f} m"
         ax.set_title(f"{Path(one.name).name}{distance}: {label}", fontsize=8, loc="left", pad=2)
