@@ -10,6 +10,7 @@ commands: dict[str, tuple[str, str]] = {
         f"{_HERE}.simulate:simulate",
         "Simulate LIBS spectra of reference materials at several distances.",
     ),
+    "import": (f"{_HERE}.import_:import_", "Bring files and a table of labels into one set of spectra."),
     "train": (f"{_HERE}.train:train", "Train a 1-D CNN with a weight for every training spectrum."),
     "weights": (f"{_HERE}.weights:weights", "List weighting strategies, or show the weights that one gives."),
     "evaluate": (f"{_HERE}.evaluate:evaluate", "Measure a trained network, or the int8 bundle made from it."),
