@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("libsedge.commands.model:model", "Install, activate and roll back models on the board."),
     "stream-test": (
         "libsedge.commands.stream_test:stream_test",
-        "Send the spectra of a file as frames over TCP.",
+        "Send the spectra of a file as frames to a server here.",
     ),
 }
 

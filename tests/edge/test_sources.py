@@ -89,7 +89,7 @@ def test_rate_is_kept_and_stop_ends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "text"),
     [
-        ("carrier-pigeon:1", SourceError, "known sources are replay, tcp"),
+        ("carrier-pigeon:1", SourceError, "known sources are ccsds, folder, replay, serial, tcp, udp, zmq"),
         ("replay:", SourceError, "needs an argument"),
         ("tcp", SourceError, "needs an argument"),
         ("tcp:http", ConfigError, "port = 'http'"),

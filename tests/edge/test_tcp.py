@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from libsedge.commands.stream_test import Truth, damaged, send
 from libsedge.errors import SourceError
 from libsedge.frame import Frame, encode
 from libsedge.journal import Journal
 from libsedge.ledger import Key
 from libsedge.pipeline import Pipeline, Report
+from libsedge.senders.tcp import send
+from libsedge.senders.truth import Truth, damaged
 from libsedge.sources.tcp import ACK_BYTES, TcpSource, decode_acks, encode_ack
 from mean_classifier import CHANNELS, MeanClassifier
 

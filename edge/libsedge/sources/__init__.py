@@ -17,6 +17,11 @@ from libsedge.sources.base import Axis, Source, SourceOptions
 SOURCES: dict[str, str] = {
     "replay": "libsedge.sources.replay:open_replay",
     "tcp": "libsedge.sources.tcp:open_tcp",
+    "udp": "libsedge.sources.udp:open_udp",
+    "ccsds": "libsedge.sources.ccsds:open_ccsds",
+    "serial": "libsedge.sources.serial:open_serial",
+    "zmq": "libsedge.sources.zmq:open_zmq",
+    "folder": "libsedge.sources.folder:open_folder",
 }
 
 

@@ -21,21 +21,21 @@ that the disk did not take is never acknowledged: the sender may send it again.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import selectors
 import socket
 import struct
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from libsedge import _core
-from libsedge._frames import Decoder
 from libsedge.errors import ConfigError, SourceError
 from libsedge.frame import Frame
 from libsedge.ledger import Key
 from libsedge.sources.base import Axis, Source, SourceOptions
+from libsedge.sources.net import check_loopback, check_port, parse_address, show_address
+from libsedge.sources.streams import FrameStream, StreamReader, add_growth
 
 MAX_CONNECTIONS = 8
 #: a peer that does not read its acknowledgements is cut off at this many waiting bytes
@@ -68,15 +68,15 @@ def decode_acks(buffer: bytearray) -> list[Key]:
 class _Connection:
     """One peer: its socket, its decoder, and what is still to be said to it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, decoder: StreamReader) -> None:
         self.sock = sock
-        self.decoder = Decoder()
+        self.decoder = decoder
         self.unsent = bytearray()
         self.in_flight = 0  # frames handed out and not yet acknowledged or forgotten
         self.ended = False  # the peer will send no more
         self.closed = False
         self.partial_since: float | None = None
-        self._counted = (0, 0, 0)
+        self._counted: dict[str, int] = {}
 
     def take(self, data: bytes, refused: Counter[str]) -> list[Frame]:
         frames = self.decoder.feed(data)
@@ -96,11 +96,7 @@ class _Connection:
         return frames
 
     def _count(self, refused: Counter[str]) -> None:
-        now = (self.decoder.crc_errors, self.decoder.header_errors, self.decoder.incomplete)
-        for reason, new, old in zip(("crc", "header", "truncated"), now, self._counted, strict=True):
-            if new != old:
-                refused[reason] += new - old
-        self._counted = now
+        add_growth(refused, self.decoder.refused(), self._counted)
 
     def send(self) -> bool:
         """Send what can be sent now; False when the peer is gone or does not read."""
@@ -129,20 +125,11 @@ class TcpSource(Source):
         axis: Axis | None = None,
         idle_s: float = 10.0,
         max_connections: int = MAX_CONNECTIONS,
+        decoder: Callable[[], StreamReader] = FrameStream,
     ) -> None:
         super().__init__(axis=axis)
-        if not 0 <= port <= 65535:
-            raise ConfigError("must be 0 to 65535", field="port", value=port)
-        try:
-            loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
-            raise ConfigError(
-                "frames carry no authentication yet, so only a loopback address such as 127.0.0.1 is bound",
-                field="host",
-                value=host,
-            )
+        check_port(port)
+        check_loopback(host)
         if not idle_s > 0:
             raise ConfigError("must be above 0", field="idle_s", value=idle_s)
         self._idle_s, self._max_connections = idle_s, max_connections
@@ -151,11 +138,9 @@ class TcpSource(Source):
         self._lock = threading.Lock()  # of every connection's socket, unsent bytes and in_flight
         self._waiting: defaultdict[Key, deque[_Connection]] = defaultdict(deque)
         self._connections: list[_Connection] = []
-        self._numbers = dict.fromkeys(
-            ("connections", "connections_refused", "cut_off", "decoded", "garbage_bytes", "truncated_bytes"),
-            0,
-        )
-        self._numbers["acknowledged"] = 0
+        self._decoder = decoder
+        names = ("connections", "connections_refused", "cut_off", "acknowledged")
+        self._numbers = dict.fromkeys(names, 0) | decoder().counters()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -167,7 +152,7 @@ class TcpSource(Source):
             raise SourceError(f"cannot listen: {error.strerror}", field=f"{host} port", value=port) from error
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.address = show_address(host, self.port)
 
     def __iter__(self) -> Iterator[Frame | None]:
         while not self._stopped.is_set():
@@ -229,7 +214,7 @@ class TcpSource(Source):
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._numbers["connections"] += 1
-        self._connections.append(_Connection(sock))
+        self._connections.append(_Connection(sock, self._decoder()))
 
     def _read(self, connection: _Connection) -> list[Frame]:
         try:
@@ -247,13 +232,7 @@ class TcpSource(Source):
             connection.closed = True
             connection.sock.close()
         self._connections.remove(connection)
-        decoder = connection.decoder
-        for name, value in (
-            ("decoded", decoder.frames),
-            ("garbage_bytes", decoder.garbage_bytes),
-            ("truncated_bytes", decoder.truncated_bytes),
-        ):
-            self._numbers[name] += value
+        add_growth(self._numbers, connection.decoder.counters(), {})
 
     def acknowledge(self, keys: Iterable[Key]) -> None:
         with self._lock:
@@ -281,12 +260,10 @@ class TcpSource(Source):
         return connection
 
     def counters(self) -> dict[str, int]:
-        open_now = [connection.decoder for connection in self._connections]
-        return self._numbers | {
-            "decoded": self._numbers["decoded"] + sum(decoder.frames for decoder in open_now),
-            "garbage_bytes": self._numbers["garbage_bytes"]
-            + sum(decoder.garbage_bytes for decoder in open_now),
-        }
+        numbers = dict(self._numbers)
+        for connection in list(self._connections):
+            add_growth(numbers, connection.decoder.counters(), {})
+        return numbers
 
     def stop(self) -> None:
         self._stopped.set()
@@ -317,8 +294,5 @@ class TcpSource(Source):
 
 def open_tcp(argument: str, options: SourceOptions) -> TcpSource:
     """`tcp:PORT` or `tcp:ADDRESS:PORT`, such as `tcp:5600`, `tcp:[::1]:5600`."""
-    host, _, port = argument.rpartition(":")
-    if not port.isascii() or not port.isdigit():
-        raise ConfigError("must be a number of 0 to 65535", field="port", value=port)
-    address = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    return TcpSource(int(port), address, axis=options.axis, idle_s=options.idle_s)
+    host, port = parse_address(argument)
+    return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s)

@@ -1,0 +1,42 @@
+"""The other end of every source, for trying and testing it: `libsedge stream-test --to NAME:ARGUMENT`.
+
+`SENDERS` is the registry. A sender has a carrier (how frames become units) and `send`, which sends every
+unit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from libsedge.errors import ConfigError
+from libsedge.senders.base import Sender
+
+#: name -> "module:function"; the function takes the argument and returns a Sender
+SENDERS: dict[str, str] = {
+    "tcp": "libsedge.senders.base:open_tcp",
+    "udp": "libsedge.senders.base:open_udp",
+    "ccsds": "libsedge.senders.ccsds:open_ccsds",
+    "serial": "libsedge.senders.serial:open_serial",
+    "zmq": "libsedge.senders.zmq:open_zmq",
+    "folder": "libsedge.senders.folder:open_folder",
+}
+
+
+def open_sender(spec: str) -> Sender:
+    """The sender that `spec` names; `HOST:PORT` alone is `tcp:HOST:PORT`. ConfigError for anything else."""
+    name, _, argument = spec.partition(":")
+    if name not in SENDERS:
+        if spec.count(":") >= 1 and spec.rpartition(":")[2].isdigit():
+            name, argument = "tcp", spec
+        else:
+            known = ", ".join(SENDERS)
+            raise ConfigError(
+                f"must be HOST:PORT or one of {known} with its argument", field="to", value=spec
+            )
+    module, _, function = SENDERS[name].partition(":")
+    opener: Callable[[str], Sender] = getattr(importlib.import_module(module), function)
+    return opener(argument)
+
+
+__all__ = ["SENDERS", "Sender", "open_sender"]

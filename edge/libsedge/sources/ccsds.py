@@ -1,0 +1,178 @@
+"""`ccsds:udp:PORT` and `ccsds:tcp:PORT`: frames in CCSDS space packets, segmented, from programs on this
+machine. The packets are those of `libsedge.sources.space_packets`.
+
+Packets of another APID are not ours: over UDP they are counted as `packets_other` and not looked into, over
+TCP they are skipped bytes. A packet that is damaged cannot be believed about which frame it belongs to: it is
+counted as `packets_damaged` (UDP) or in `garbage_bytes` (TCP), and its frame is then refused as `incomplete`
+when another segment of it came, or is a gap when none did.
+
+Over TCP packets stand back to back and durable frames are acknowledged as `tcp:PORT` does; a peer has to read
+the acknowledgements. After damage the search goes on at the next byte that could begin a packet of ours.
+"""
+
+from __future__ import annotations
+
+import time
+
+from libsedge.errors import ConfigError
+from libsedge.frame import Frame
+from libsedge.sources.base import Axis, SourceOptions
+from libsedge.sources.net import parse_address
+from libsedge.sources.space_packets import (
+    DEFAULT_APID,
+    MAX_PACKET,
+    Assembler,
+    Packet,
+    PacketCount,
+    check_apid,
+    packet_bytes_at,
+    parse,
+)
+from libsedge.sources.tcp import TcpSource
+from libsedge.sources.udp import UdpSource
+
+
+class PacketReader:
+    """Packets to frames, with every count; what UDP and TCP have in common."""
+
+    def __init__(self) -> None:
+        self.assembler = Assembler()
+        self.count = PacketCount()
+        self.numbers = {"packets": 0, "packets_damaged": 0, "packets_other": 0, "decoded": 0}
+
+    def take(self, packet: Packet) -> list[Frame]:
+        self.numbers["packets"] += 1
+        self.count.arrive(packet)
+        frame = self.assembler.add(packet, time.monotonic())
+        if frame is None:
+            return []
+        self.numbers["decoded"] += 1
+        return [frame]
+
+    def counters(self) -> dict[str, int]:
+        return self.numbers | self.count.counters() | {"segments_again": self.assembler.again}
+
+
+class PacketStream:
+    """Packets of one APID out of a byte stream; a `StreamReader`."""
+
+    def __init__(self, apid: int = DEFAULT_APID) -> None:
+        check_apid(apid)
+        self._magic = (1 << 11 | apid).to_bytes(2, "big")
+        self._reader = PacketReader()
+        self._buffer = bytearray()
+        self._garbage = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        self._buffer += data
+        return self._scan(False)
+
+    def finish(self) -> list[Frame]:
+        frames = self._scan(True)
+        self._reader.assembler.expire(float("inf"))
+        return frames
+
+    def _scan(self, ended: bool) -> list[Frame]:
+        """Take every whole packet. At most the largest packet's bytes stay behind."""
+        buffer, at = self._buffer, 0
+        frames: list[Frame] = []
+        while True:
+            found = buffer.find(self._magic, at)
+            if found < 0:
+                found = len(buffer) - (not ended and buffer[-1:] == self._magic[:1])
+                found = max(found, at)
+            self._garbage += found - at
+            at = found
+            left = len(buffer) - at
+            if left < 6 or packet_bytes_at(buffer, at) > left:
+                if not ended or left == 0:
+                    break
+                packet = None
+            else:
+                packet = parse(bytes(buffer[at : at + packet_bytes_at(buffer, at)]))
+            if packet is None:
+                self._garbage += 1
+                at += 1
+            else:
+                frames += self._reader.take(packet)
+                at += packet_bytes_at(buffer, at)
+        del buffer[:at]
+        return frames
+
+    def refused(self) -> dict[str, int]:
+        return dict(self._reader.assembler.refused)
+
+    def counters(self) -> dict[str, int]:
+        skip = ("packets_damaged", "packets_other")
+        numbers = {name: value for name, value in self._reader.counters().items() if name not in skip}
+        return numbers | {"garbage_bytes": self._garbage}
+
+
+class CcsdsUdpSource(UdpSource):
+    """Whole packets in datagrams; a frame whose segments stop coming is given up after `idle_s`."""
+
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        apid: int = DEFAULT_APID,
+        axis: Axis | None = None,
+        idle_s: float = 10.0,
+    ) -> None:
+        check_apid(apid)
+        if not idle_s > 0:
+            raise ConfigError("must be above 0", field="idle_s", value=idle_s)
+        super().__init__(port, host, axis=axis)
+        self._apid, self._idle_s = apid, idle_s
+        self._reader = PacketReader()
+        self.refused = self._reader.assembler.refused
+
+    def _frames(self, message: bytes) -> list[Frame]:
+        frames: list[Frame] = []
+        at, numbers = 0, self._reader.numbers
+        while at < len(message):
+            size = packet_bytes_at(message, at) if len(message) - at >= 6 else MAX_PACKET
+            if at + size > len(message):
+                numbers["packets_damaged"] += 1
+                break
+            if int.from_bytes(message[at : at + 2], "big") & 0x7FF != self._apid:
+                numbers["packets_other"] += 1
+            elif (packet := parse(message[at : at + size])) is None:
+                numbers["packets_damaged"] += 1
+            else:
+                frames += self._reader.take(packet)
+            at += size
+        return frames
+
+    def _tick(self) -> list[Frame]:
+        self._reader.assembler.expire(time.monotonic() - self._idle_s)
+        return []
+
+    def counters(self) -> dict[str, int]:
+        return super().counters() | self._reader.counters() | {"in_progress": self._reader.assembler.pending}
+
+
+def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
+    """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493."""
+    transport, _, rest = argument.partition(":")
+    address, comma, setting = rest.partition(",")
+    apid = DEFAULT_APID
+    if comma:
+        name, _, value = setting.partition("=")
+        if name != "apid" or not value.isascii() or not value.isdigit():
+            raise ConfigError("must be apid=N", field="ccsds option", value=setting)
+        apid = int(value)
+        check_apid(apid)
+    if transport not in ("udp", "tcp"):
+        raise ConfigError(
+            "must be ccsds:udp:PORT or ccsds:tcp:PORT", field="ccsds transport", value=transport
+        )
+    host, port = parse_address(address)
+    if transport == "udp":
+        return CcsdsUdpSource(port, host, apid=apid, axis=options.axis, idle_s=options.idle_s)
+    return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s, decoder=lambda: PacketStream(apid))
