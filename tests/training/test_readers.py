@@ -120,7 +120,36 @@ def store(path: Path) -> Path:
     return path
 
 
+def mean_csv(path: Path) -> Path:
+    rows = [f"{240 + 0.1 * i:.3f},{i * 1.5e10:.6e},{i * 2.5e10:.6e}" for i in range(300)]
+    path.write_text("wave,cl5_398645626ccs_f0030004ccam02013p3,target x\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def avantes(path: Path) -> Path:
+    head = [
+        "Integration time [ms]: 105,000",
+        "Averaging Nr. [scans]: 2",
+        "Smoothing Nr. [pixels]: 0",
+        "Data measured with spectrometer [name]: 0512042U1",
+        "Wavelength ;Dark ;Sample",
+        "[nm] ;[counts] ;[counts]",
+    ]
+    rows = [f"{240 + 0.1 * i:.2f};{700 + i % 3:.3f};{900 + 10 * i:.3f}".replace(".", ",") for i in range(300)]
+    path.write_bytes(("\r\n".join([*head, *rows]) + "\r\n").encode())
+    return path
+
+
+def npz(path: Path) -> Path:
+    with open(path, "wb") as file:  # a path would get a suffix
+        np.savez(file, wavelength_nm=np.linspace(240, 850, 200), intensity=RNG.normal(100, 5, (3, 200)))
+    return path
+
+
 MAKERS = {
+    "mean-csv": (mean_csv, (0, 40, 51 + 2 * 34 + 8, 51 + 2 * 34 + 20)),
+    "avantes-text": (avantes, (0, 150, 188 + 5 * 24 + 7, 188 + 5 * 24 + 14)),
+    "npz": (npz, None),
     "libsedge-hdf5": (store, None),
     "supercam-cl1": (cl1, None),
     "chemcam-ccs": (ccs, None),
@@ -312,6 +341,85 @@ def test_ocean_single_scan(tmp_path, comma, end):
 def test_ocean_pixel_count_must_hold(tmp_path):
     with pytest.raises(FileFormatError, match="Number of Pixels"):
         readers.read(ocean(tmp_path / "f.txt", 224.0, pixels=65))
+
+
+def test_mean_csv(tmp_path):
+    spectra = readers.read(mean_csv(tmp_path / "m.csv"))
+    assert spectra.specimens == ["CCAM02013", "target x"]
+    assert spectra.quantity == "intensity"  # one name is none of the archive's
+    np.testing.assert_allclose(spectra.counts[:, 2], [3e10, 5e10])
+    (tmp_path / "twice.csv").write_text("wave,a,a\n240,1,2\n241,1,2\n")
+    with pytest.raises(FileFormatError, match="no known format"):
+        readers.read(tmp_path / "twice.csv")
+    (tmp_path / "empty.csv").write_text("wave,a,b\n")
+    with pytest.raises(FileFormatError, match="no rows"):
+        readers.read(tmp_path / "empty.csv")
+
+
+def test_avantes(tmp_path):
+    path = avantes(tmp_path / "a.ttt")
+    spectra = readers.read(path)
+    assert spectra.dark is not None
+    np.testing.assert_allclose(spectra.counts[0, :2], [900, 910])
+    np.testing.assert_allclose(spectra.dark[:4], [700, 701, 702, 700])
+    assert spectra.wavelength[0] == pytest.approx(240.0 + 0.0735, abs=1e-3)  # air to vacuum
+    assert spectra.instrument == "Avantes 0512042U1"
+    assert "proven on no real file" in spectra.source
+    assert "average of 2 scans" in spectra.source
+    plain = path.read_text().replace(";Dark", "").replace("[counts] ;", "").replace(",", ".")
+    rows = [line.split(";") for line in plain.splitlines()]
+    rows = [";".join([r[0], r[2]]) if len(r) == 3 else ";".join(r) for r in rows]
+    path.write_text("\n".join(rows))
+    assert readers.read(path).dark is None
+    np.testing.assert_array_equal(readers.read(path).counts, spectra.counts)
+    path.write_text("\n".join(rows).replace("240.10;", "240,10;"))
+    with pytest.raises(FileFormatError, match="mixes"):
+        readers.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"intensity": np.ones((3, 9))}, "channels"),
+        ({"intensity": np.ones(10)}, "channels"),
+        ({"intensity": np.ones((3, 10), complex)}, "real numbers"),
+        ({"intensity": np.full((3, 10), object())}, "not a whole"),
+        ({"label": np.array(["a"])}, "one value a spectrum"),
+        ({"intensity": np.full((3, 10), np.inf)}, "finite"),
+    ],
+)
+def test_npz_refusals(tmp_path, changes, says):
+    arrays = {"wavelength": np.linspace(240, 250, 10), "intensity": np.ones((3, 10)), **changes}
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises((FileFormatError, SpectrumError), match=says) as caught:
+        readers.read(tmp_path / "s.npz")
+    assert caught.value.file is not None
+
+
+def test_npz_takes_ids_labels_and_distances_and_leaves_other_archives_alone(tmp_path):
+    np.savez(
+        tmp_path / "s.npz",
+        wavelength=np.linspace(240, 250, 10)[::-1],
+        counts=np.arange(20).reshape(2, 10),
+        id=np.array(["a", "b"]),
+        label=np.array(["x", ""]),
+        distance_m=np.array([2.0, np.nan]),
+    )
+    spectra = readers.read(tmp_path / "s.npz")
+    assert (spectra.specimens, spectra.classes, spectra.quantity) == (["a", "b"], ["x"], "counts")
+    assert spectra.counts[0].tolist() == list(range(10))[::-1]
+    np.savez(tmp_path / "other.npz", weights=np.ones(3))
+    with pytest.raises(FileFormatError, match="no known format"):
+        readers.read(tmp_path / "other.npz")
+
+
+def test_sciaps_shots_are_two_columns_and_need_a_table_for_their_specimen(tmp_path):
+    """SciAps Z-9xx CSV has the content of any two columns (layout known from code only): the name says nothing
+    here, and every shot would be a specimen of its own. `libsedge import` takes the specimen from the user's table."""
+    for shot in (1, 2):
+        two_column(tmp_path / f"steel_2024_05_03_101112_{shot}.csv")
+    assert len(readers.read(tmp_path).specimens) == 2
+    assert readers.read(tmp_path, specimen="steel").specimens == ["steel"]
 
 
 def test_pyhat_specimens_and_medium(tmp_path):

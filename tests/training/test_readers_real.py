@@ -141,6 +141,33 @@ def test_pyhat(name, shape, last, specimens):
         np.testing.assert_allclose(spectra.counts[0, :5], [18.11, 18.11, 18.11, 12.11, -21.89], rtol=1e-5)
 
 
+def test_chemcam_mean_spectra():
+    spectra = readers.read(real("chemcam/LIBS_CCS_mean_spectra.csv"))
+    assert spectra.counts.shape == (2, 6144)
+    assert spectra.specimens == ["CCAM02013", "CCAM03013"]
+    assert (spectra.quantity, spectra.instrument) == ("radiance", "ChemCam")
+    np.testing.assert_allclose(spectra.counts[:, 0], [826e9, 366e9])
+    assert peak(spectra) == pytest.approx(CA_II_K_VACUUM, abs=0.05)
+    shots = readers.read(real(CCS))
+    np.testing.assert_allclose(spectra.wavelength, shots.wavelength, atol=2e-3)
+    mean = shots.counts.astype(np.float64)[5:].mean(axis=0)  # the archive leaves the first 5 shots out
+    assert np.corrcoef(mean, spectra.counts[0])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "first"), [("soil171", (171, 6669), 240.1625), ("cranberry439", (439, 7152), 199.3772)]
+)
+def test_soils_and_plants(name, shape, first):
+    path = real(f"soil_plant/{name}_raw.npz")
+    spectra = readers.read(path, medium="air")
+    assert spectra.counts.shape == shape
+    assert spectra.wavelength[0] == pytest.approx(first, abs=0.08)
+    assert "axis sorted, 1 step(s) went back" in spectra.source  # the spectrometers overlap at 766 nm
+    assert len(spectra.specimens) == shape[0]
+    assert -0.12 < peak(spectra) - CA_II_K_VACUUM < -0.02  # lines lie 0.03 to 0.09 nm below
+    assert peak(readers.read(path)) < CA_II_K_VACUUM - 0.12  # negative control: taken as vacuum
+
+
 def test_a_folder_of_real_files():
     real(CCS)
     spectra = readers.read(DATA / "oceanoptics")
@@ -152,7 +179,6 @@ def test_a_folder_of_real_files():
     "name",
     [
         "chemcam/moc_composite.csv",
-        "chemcam/LIBS_CCS_mean_spectra.csv",
         "certified/certified.csv",
         "supercam/supercam_libs_moc_210423.csv",
         "README.md",

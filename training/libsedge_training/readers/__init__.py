@@ -11,9 +11,12 @@ import numpy as np
 from libsedge.errors import AxisError, ConfigError, FileFormatError, SpectrumError
 
 from ..spectra import SpectraSet
+from .avantes_text import AvantesText
 from .base import HEAD_BYTES, Reader, distance_from_name
 from .chemcam_ccs import ChemCamCcs
 from .hdf5_store import Hdf5Store
+from .mean_csv import MeanCsv
+from .npz import Npz
 from .ocean_text import OceanText
 from .pyhat_csv import PyhatCsv
 from .supercam_cl1 import SuperCamCl1
@@ -38,6 +41,9 @@ READERS: tuple[Reader, ...] = (
     ChemCamCcs(),
     OceanText(),
     PyhatCsv(),
+    MeanCsv(),
+    AvantesText(),
+    Npz(),
     TwoColumn(),
 )
 
