@@ -11,6 +11,7 @@ from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Sour
 
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
+    "amx": ("amx.h", "avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
     "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
     "avxvnni": ("avxvnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "avx2": ("avx2.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),

@@ -14,15 +14,17 @@ from libsedge_native.passes.dense_as_conv import dense_as_conv
 from libsedge_native.passes.fuse_pool import fuse_pool
 from libsedge_native.passes.lower_scalar import lower_scalar
 from libsedge_native.passes.lower_vector import lower_vector
+from libsedge_native.passes.matrix_tiles import drop_idle_tiles
 from libsedge_native.passes.plan_memory import plan_memory
 
 #: instruction sets of x86-64 besides "scalar", fastest first: what is built by default; those of the other
 #: machines are in targets.py
-VECTOR_ISAS: tuple[str, ...] = ("avx512vnni", "avxvnni", "avx2", "sse41")
+VECTOR_ISAS: tuple[str, ...] = ("amx", "avx512vnni", "avxvnni", "avx2", "sse41")
 
 PIPELINE: tuple[Callable[[Program], Program], ...] = (
     dense_as_conv,
     fuse_pool,
+    drop_idle_tiles,
     lower_vector,
     lower_scalar,
     plan_memory,

@@ -12,6 +12,7 @@ import numpy as np
 from libsedge_native.ir import Conv1d, GlobalAveragePool, MaxPool1d, Tensor
 from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Program, Stage, Step
 from libsedge_native.passes.describe import describe
+from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
 from libsedge_native.passes.pack_weights import pack
 from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa, choose_tile
 from libsedge_native.reference import average_multiplier
@@ -74,8 +75,8 @@ def _margins(stages: tuple[Stage, ...], after: int, width: int, zero: int, isa: 
     left, right, slack = 0, 0, 0
     if conv is not None:
         left, right = conv.pads
-        if conv.dilation == 1:
-            slack = -(conv.weight.shape[2] * width) % 4
+        run = width * (conv.weight.shape[2] if conv.dilation == 1 else 1)
+        slack = -run % run_unit(stages[after], isa)
     return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
 
 
@@ -93,7 +94,9 @@ def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) ->
     channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
     tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
     assert tile is not None
-    packed = pack(conv, stage.x, chain.width, channels, tile.vectors, isa)
+    matrix = on_tiles(stage, isa)
+    vectors = 1 if matrix else tile.vectors  # tiles take one register of channels each
+    packed = pack(conv, stage.x, chain.width, channels, vectors, isa, run_unit(stage, isa))
     fused = i + 1 < len(stages) and isinstance(stages[i + 1].ops[0], GlobalAveragePool)
     margins = _margins(stages, i + 1, channels, conv.quant.zero_point, isa)
     shape = {
@@ -104,8 +107,7 @@ def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) ->
         "run_steps": packed.run_steps,
         "run_stride": conv.dilation * chain.width,
         "pool": stage.pool,
-        "rows": tile.rows,
-        "vectors": tile.vectors,
+        **({} if matrix else {"rows": tile.rows, "vectors": tile.vectors}),
         "biased": int(packed.biased),
         "sum": int(fused),
         **margins,
@@ -119,7 +121,8 @@ def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) ->
     ]
     size = channels * 4 if fused else _size(stage.y.length, channels, margins)
     types = ("uint8_t", "int32_t" if fused else "uint8_t")
-    chain.add("conv1d", stage.name, describe(stage), shape, size, tuple(constants), types)
+    kind = "conv1d_tiles" if matrix else "conv1d"
+    chain.add(kind, stage.name, describe(stage), shape, size, tuple(constants), types)
     chain.width = channels
     return fused
 

@@ -73,11 +73,14 @@ def can_be_biased(
     )
 
 
-def pack(conv: Conv1d, x: Tensor, width: int, channels: int, vectors: int, isa: VectorIsa) -> Packed:
+def pack(
+    conv: Conv1d, x: Tensor, width: int, channels: int, vectors: int, isa: VectorIsa, unit: int = 4
+) -> Packed:
     """Pack for windows over bytes [position][width].
 
     weight becomes [panel][step][register][lane][4]; channels (a multiple of lanes) includes padding channels,
     whose weights, biases and scales are zero. Dilation 1 makes a window one run; else every tap is one.
+    Runs are padded to a multiple of `unit` bytes with zero weights.
     """
     lanes = isa.lanes
     weight = ungrouped(conv)
@@ -91,7 +94,7 @@ def pack(conv: Conv1d, x: Tensor, width: int, channels: int, vectors: int, isa: 
     window = np.zeros((channels, taps, width), np.int8)
     window[:out, :, :inputs] = weight.transpose(0, 2, 1)
     runs, length = (1, taps * width) if one_run else (taps, width)
-    run_steps = -(-length // 4)
+    run_steps = -(-length // unit) * unit // 4
     steps = np.zeros((channels, runs, run_steps * 4), np.int8)
     steps[:, :, :length] = window.reshape(channels, runs, length)
     steps = steps.reshape(channels // lanes, lanes, runs * run_steps, 4)

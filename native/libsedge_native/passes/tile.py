@@ -19,6 +19,8 @@ class VectorIsa:
     order: str = "plain"
     #: of a stored activation over q: 128 for uint8 activations, 0 for int8
     byte_offset: int = 128
+    #: convolutions may run on matrix tiles (passes/matrix_tiles.py)
+    matrix: bool = False
 
     @property
     def widest(self) -> int:
@@ -32,12 +34,13 @@ class VectorIsa:
 #: Accumulators plus weights plus one broadcast fit the register file (32 or 16); at least ten of them hide
 #: the five cycles of a dot product on two ports.
 VECTOR_ISAS: dict[str, VectorIsa] = {
+    "amx": VectorIsa("amx", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t", matrix=True),
     "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t"),
     "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
     "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
     "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
     "neondot": VectorIsa("neondot", 4, {1: 24, 2: 12, 4: 6}, "int8_t", byte_offset=0),
-    "neon": VectorIsa("neon", 4, {1: 20, 2: 10, 4: 6}, "int8_t", "halves", byte_offset=0),
+    "neon": VectorIsa("neon", 4, {1: 20, 2: 10, 4: 4}, "int8_t", "halves", byte_offset=0),
     "armv7neon": VectorIsa("armv7neon", 4, {1: 8, 2: 4}, "int8_t", "halves", byte_offset=0),
 }
 

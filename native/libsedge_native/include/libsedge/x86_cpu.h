@@ -23,6 +23,7 @@ struct Features {
     bool avx2 = false;       /* with FMA, and the registers enabled by the system */
     bool avxvnni = false;    /* VNNI on 256-bit registers, VEX encoding */
     bool avx512vnni = false; /* AVX-512 F, BW, VL and VNNI */
+    bool amx = false;        /* AMX tiles and int8, and their registers enabled by the system */
 };
 
 inline Features features() {
@@ -43,6 +44,7 @@ inline Features features() {
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     const bool ymm = (low & 0x06U) == 0x06U;
     const bool zmm = (low & 0xE6U) == 0xE6U;
+    const bool tiles = (low & 0x60000U) == 0x60000U;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0)
         return found;
     const unsigned subleaves = a;
@@ -50,6 +52,7 @@ inline Features features() {
     const bool f = (b >> 16 & 1U) != 0;
     const bool bw = (b >> 30 & 1U) != 0;
     const bool vl = (b >> 31 & 1U) != 0;
+    found.amx = tiles && (d >> 24 & 1U) != 0 && (d >> 25 & 1U) != 0;
     found.avx512vnni = found.avx2 && zmm && f && bw && vl && (c >> 11 & 1U) != 0;
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
         found.avxvnni = found.avx2 && (a >> 4 & 1U) != 0;
