@@ -162,7 +162,9 @@ class Pipeline:
         ] = []  # None: a duplicate, to be answered after the commit
         self._in_hand = 0
         self._darks: dict[int, np.ndarray] = {}
-        self._reader_done = False
+        self.reader_done = False
+        #: grow while the threads turn: a look at the source, a frame done or an empty queue seen (health.py)
+        self.reader_turns = self.worker_turns = 0
         self._reader_error: BaseException | None = None
         self._labels: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -172,6 +174,10 @@ class Pipeline:
 
     def _held(self) -> int:
         return self._in_reader + len(self.queue) + self._in_hand + len(self._in_worker)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """End soon, with everything decided that was received; safe from a signal handler."""
@@ -185,6 +191,7 @@ class Pipeline:
             frames, last = iter(self._source), time.monotonic()
             while not self._stop.is_set():
                 frame = next(frames, self)  # self: the end
+                self.reader_turns += 1
                 for reason, total in list(self._source.refused.items()):
                     self.ledger.refuse(reason, total - refused[reason])
                     refused[reason] = total
@@ -200,7 +207,7 @@ class Pipeline:
             self._reader_error = error
         finally:
             with self.ledger.lock:
-                self._reader_done = True
+                self.reader_done = True
                 self.queue.wake()
 
     def _admit(self, frame: Frame, now: float) -> None:
@@ -262,7 +269,7 @@ class Pipeline:
             with self.ledger.lock:
                 item = self.queue.get(max(0.0, min(due - now, 0.25)))
                 self._in_hand = int(item is not None)
-                done = item is None and self._reader_done and len(self.queue) == 0
+                done = item is None and self.reader_done and len(self.queue) == 0
             if item is not None:
                 self._process(item)
                 if due == math.inf and self._in_worker:
@@ -275,6 +282,7 @@ class Pipeline:
                 report_at = now + 1.0
                 self.ledger.check()
                 self._progress(self.ledger)
+            self.worker_turns += 1
             if done:
                 return
 

@@ -11,6 +11,7 @@ import click
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
 from libsedge.errors import ConfigError
+from libsedge.health import Health
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger, LedgerError
 from libsedge.model_store import ModelStore, ModelStoreError
@@ -46,6 +47,16 @@ def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple
     if failed is not None:
         click.echo(f"warning: rolled back to {opened.manifest['version']}: {failed}", err=True)
     return opened, store
+
+
+def _labels(bundle: Bundle, classifier: Classifier) -> dict[str, str]:
+    table = bundle.manifest
+    return {
+        "name": table["name"],
+        "version": table["version"],
+        "sha256": bundle.digest,
+        "isa": classifier.model.isa,
+    }
 
 
 class _Trial:
@@ -136,6 +147,9 @@ def _text(report: Report, ledger: Ledger) -> str:
 )
 @click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
 @click.option("--isa", help="Demand this instruction set; the default is the fastest that is proven here.")
+@click.option(
+    "--health", "health_address", metavar="127.0.0.1:PORT", help="Serve health and metrics over HTTP here."
+)
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def run(
     bundle: str | None,
@@ -151,6 +165,7 @@ def run(
     axis: str | None,
     saturation: float | None,
     isa: str | None,
+    health_address: str | None,
     as_json: bool,
 ) -> None:
     """Classify a stream of frames into a journal.
@@ -164,6 +179,7 @@ def run(
     source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation)))
     sinks: list[Sink] = []
     journal: Journal | None = None
+    health: Health | None = None
     try:
         classifier.bind(*((source.axis.wavelength_nm, source.axis.mask) if source.axis is not None else ()))
         journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
@@ -187,6 +203,10 @@ def run(
             progress=progress,
         )
 
+        health = Health(pipeline, _labels(opened, classifier), health_address)
+        if health.address is not None:
+            click.echo(f"health on {health.address}", err=True)
+
         def stop(number: int, frame: FrameType | None) -> None:
             pipeline.stop()
 
@@ -200,9 +220,12 @@ def run(
             click.echo(pipeline.ledger.text())
             raise
         finally:
+            health.stopping()
             for number, handler in before.items():
                 signal.signal(number, handler)
     finally:
+        if health is not None:
+            health.close()
         source.close()
         for sink in sinks:
             sink.close()

@@ -1,0 +1,440 @@
+"""Health: what is said over HTTP and to systemd is what the pipeline does, and a stuck thread is not hidden."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from libsedge import health
+from libsedge.errors import ConfigError, SourceError
+from libsedge.frame import Frame
+from libsedge.health import Health, Heartbeat, Notifier, temperatures
+from libsedge.journal import Journal
+from libsedge.latency import Latency
+from libsedge.pipeline import Pipeline
+from libsedge.sources.base import Source
+from mean_classifier import CHANNELS, MeanClassifier
+
+UNIT = Path(__file__).parents[2] / "deploy" / "libsedge.service"
+MODEL = {"name": 'a "quoted"\\name\n', "version": "1.0.0"}
+
+
+def frame(sequence: int) -> Frame:
+    return Frame(5, 0, sequence, 0, 0, 0, 0, np.full(CHANNELS, 200, np.float32))
+
+
+class Feed(Source):
+    """Yields what the test puts in, and None while it puts nothing; hangs for ever where it says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Frame] = []
+        self.ended, self.hang = threading.Event(), threading.Event()
+        self.noise = False  # refuses one frame a turn
+
+    def __iter__(self) -> Iterator[Frame | None]:
+        while not self.ended.is_set():
+            while self.hang.is_set() and not self.ended.is_set():
+                time.sleep(0.01)
+            self.refused["crc"] += self.noise
+            time.sleep(0.005)
+            yield self.waiting.pop(0) if self.waiting else None
+
+    def stop(self) -> None:
+        self.ended.set()
+
+    def close(self) -> None:
+        pass
+
+
+class Stuck(MeanClassifier):
+    """Hangs in `classify` while it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hang = threading.Event()
+
+    def classify(self, *arguments: Any, **named: Any) -> Any:
+        while self.hang.is_set():
+            time.sleep(0.01)
+        return super().classify(*arguments, **named)
+
+
+class System:
+    """A notification socket as systemd has one; `messages` is what came."""
+
+    def __init__(self, path: str, watchdog_s: float) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind("\0" + path[1:] if path.startswith("@") else path)
+        self.sock.setblocking(False)
+        self.environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}
+
+    def messages(self) -> list[str]:
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self.sock.recv(4096).decode())
+        return found
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    fake = System(str(tmp_path / "notify"), 0.4)
+    yield fake
+    fake.sock.close()
+
+
+class Running:
+    """A pipeline in a thread of its own, watched."""
+
+    def __init__(self, folder: Path, system: System, address: str | None = "127.0.0.1:0") -> None:
+        self.source, self.classifier = Feed(), Stuck()
+        self.pipeline: Pipeline
+        made, self.report = threading.Event(), None
+
+        def work() -> None:
+            journal = Journal(folder / "run.db")
+            self.pipeline = Pipeline(self.source, self.classifier, journal, interval_s=0.02, capacity=4)
+            made.set()
+            self.report = self.pipeline.run()
+            journal.close()
+
+        self.thread = threading.Thread(target=work)
+        self.thread.start()
+        made.wait()
+        self.health = Health(self.pipeline, MODEL, address, Notifier(system.environment))
+
+    def close(self) -> None:
+        self.classifier.hang.clear()
+        self.source.hang.clear()
+        self.pipeline.stop()
+        self.thread.join()
+        self.health.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path, system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(health, "LIVE_S", 1.0)
+    it = Running(tmp_path, system)
+    yield it
+    it.close()
+
+
+def get(address: str | None, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    assert address is not None
+    connection = http.client.HTTPConnection(*address.rsplit(":", 1), timeout=5)  # type: ignore[misc]
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true"
+        time.sleep(0.01)
+
+
+def samples(page: str) -> dict[str, float]:
+    """Samples of a page in Prometheus' text format, read strictly and apart from the code that writes it."""
+    found, typed = {}, set()
+    value = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf|NaN)"
+    label = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
+    for line in page.splitlines():
+        if comment := re.fullmatch(r"# (HELP|TYPE) ([a-zA-Z_:]\w*) (.+)", line):
+            if comment[1] == "TYPE":
+                assert comment[3] in ("counter", "gauge", "histogram")
+                assert comment[2] not in typed
+                typed.add(comment[2])
+            continue
+        match = re.fullmatch(rf"([a-zA-Z_:]\w*)(\{{{label}(?:,{label})*\}})? ({value})", line, re.ASCII)
+        assert match, line
+        assert re.sub("_(bucket|sum|count)$", "", match[1]) in typed or match[1] in typed, line
+        key = match[1] + (match[2] or "")
+        assert key not in found, line
+        found[key] = float(match[3])
+    assert page.endswith("\n")
+    return found
+
+
+def test_heartbeat_needs_both_threads() -> None:
+    now = [0.0]
+    turning = SimpleNamespace(reader_turns=0, worker_turns=0, reader_done=False)
+    heart = Heartbeat(turning, lambda: now[0])
+    now[0] = 3.0
+    assert not heart.beat()
+    turning.reader_turns = 5
+    assert not heart.beat()  # the reader alone
+    turning.worker_turns = 1
+    assert heart.beat()
+    assert not heart.beat()  # nothing turned since
+    turning.worker_turns = 9
+    assert not heart.beat()  # the worker alone
+    now[0] = 7.5
+    assert heart.age_s == 4.5
+    turning.reader_done = True  # the stream has ended, the worker finishes
+    assert heart.beat()
+    assert heart.age_s == 0.0
+
+
+def test_idle_is_alive(running: Running, system: System) -> None:
+    """No frame at all for longer than the watchdog's limit: proof of idleness feeds it."""
+    until(lambda: get(running.health.address, "/v2/health/ready") == (200, "ready\n"))
+    system.messages()
+    time.sleep(1.3)
+    assert get(running.health.address, "/v2/health/live") == (200, "live\n")
+    assert len(system.messages()) >= 2  # the worker looks at its queue four times a second
+
+
+def test_ready_is_said_once_and_first(running: Running, system: System) -> None:
+    told: list[str] = []
+    until(lambda: told.extend(system.messages()) or len(told) > 3)
+    assert told[0] == "READY=1"
+    assert set(told[1:]) == {"WATCHDOG=1"}
+    running.pipeline.stop()
+    until(lambda: get(running.health.address, "/v2/health/ready")[0] == 503)
+
+
+@pytest.mark.parametrize("who", ["worker", "source", "worker under noise"])
+def test_a_stuck_thread_starves_the_watchdog(running: Running, system: System, who: str) -> None:
+    """Negative control of the rule: a timer would feed it, and so would counting what is refused meanwhile."""
+    until(lambda: get(running.health.address, "/v2/health/live")[0] == 200)
+    running.source.waiting += [frame(i) for i in range(20)]
+    until(lambda: running.pipeline.ledger.journaled == 20)
+    running.source.noise = who == "worker under noise"
+    if who == "source":
+        running.source.hang.set()
+    else:
+        running.classifier.hang.set()
+        running.source.waiting.append(frame(99))
+    time.sleep(0.6)  # what turned before it hung has been seen
+    system.messages()
+    before = running.pipeline.ledger.received
+    until(lambda: get(running.health.address, "/v2/health/live")[0] == 503)
+    assert system.messages() == []
+    assert get(running.health.address, "/v2/health/ready")[0] == 503
+    assert get(running.health.address, "/metrics")[0] == 200  # still says what it can
+    assert (running.pipeline.ledger.received > before) == (who == "worker under noise")
+    running.source.hang.clear()
+    running.classifier.hang.clear()
+    until(lambda: get(running.health.address, "/v2/health/live")[0] == 200)
+    until(lambda: "WATCHDOG=1" in system.messages())
+
+
+def test_metrics_add_up_at_every_moment(running: Running) -> None:
+    names = [f'libsedge_frames_total{{end="{end}"}}' for end in ("journaled", "unjournaled", "duplicate")]
+    names += [f'libsedge_frames_total{{end="{end}"}}' for end in ("rejected", "shed")]
+    numbers = [i for i in range(150) if i % 10] + [1, 2, 3]
+    running.source.waiting += [frame(i) for i in numbers]
+    pages = 0
+    while running.pipeline.ledger.ended < len(numbers):
+        page = samples(get(running.health.address, "/metrics")[1])
+        total = sum(page[name] for name in names) + page["libsedge_frames_in_flight"]
+        assert page["libsedge_frames_received_total"] == total
+        assert page["libsedge_frames_unaccounted"] == 0
+        pages += 1
+    assert pages > 3
+    page = samples(get(running.health.address, "/metrics")[1])
+    assert [page[name] for name in names] == [135, 0, 3, 0, 0]
+    assert page["libsedge_sequence_gaps"] == 14  # 10, 20, ... 140
+    assert page['libsedge_decisions_total{label="high"}'] == 135
+    buckets = [value for name, value in page.items() if "latency_seconds_bucket" in name]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == page["libsedge_decision_latency_seconds_count"] == 135
+    assert page["libsedge_queue_capacity"] == 4
+    assert 10e6 < page["process_resident_memory_bytes"] < 4e9
+    info = next(name for name in page if name.startswith("libsedge_model_info"))
+    assert r'name="a \"quoted\"\\name\n"' in info
+    assert not running.health.live or page["libsedge_heartbeat_age_seconds"] < 1.0
+
+
+def test_requests_that_are_refused(running: Running) -> None:
+    address = running.health.address
+    until(lambda: get(address, "/v2/health/live")[0] == 200)
+    assert get(address, "/") == (404, "/v2/health/live, /v2/health/ready, /metrics\n")
+    assert get(address, "/metrics?x=1")[0] == 404
+    for method in ("POST", "PUT", "DELETE", "HEAD"):
+        assert get(address, "/metrics", method)[0] == 405
+    for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1:80", "", "localhost:99999999"):
+        assert get(address, "/metrics", Host=host)[0] == 403, host
+    for host in ("localhost", "127.0.0.1:80", "[::1]:9400", "LOCALHOST:1"):
+        assert get(address, "/metrics", Host=host)[0] == 200, host
+    twice = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+    assert raw(address, twice).startswith(b"HTTP/1.1 403 ")
+    assert raw(address, b"GET /metrics HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+    for rubbish in (b"\r\n\r\n", b"\xff" * 20 + b"\r\n\r\n", b"GET /metrics\r\n\r\n", b"GET  HTTP/9\r\n\r\n"):
+        assert raw(address, rubbish).startswith(b"HTTP/1.1 400 "), rubbish
+    assert raw(address, b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 9000).startswith(b"HTTP/1.1 400 ")
+    assert get(address, "/v2/health/live")[0] == 200
+
+
+def raw(address: str | None, request: bytes) -> bytes:
+    assert address is not None
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        with contextlib.suppress(OSError):
+            sock.sendall(request)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # what was not read resets the connection
+            while more := sock.recv(4096):
+                answer += more
+        return answer
+
+
+def test_slow_clients_are_cut_off_and_bounded(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "DEADLINE_S", 0.4)
+    assert running.health.address is not None
+    host, _, port = running.health.address.rpartition(":")
+    slow = [socket.create_connection((host, int(port)), timeout=5) for _ in range(health.MAX_CLIENTS)]
+    for sock in slow:
+        sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+    time.sleep(0.1)
+    assert raw(running.health.address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""  # the fifth
+    for sock in slow:
+        assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
+        sock.close()
+    until(lambda: raw(running.health.address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") != b"")
+    running.source.waiting += [frame(i) for i in range(10)]
+    until(lambda: running.pipeline.ledger.journaled == 10)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0:0", "192.168.1.1:1", "[::]:0", "9400", "127.0.0.1:", "127.0.0.1:70000", "example.org:1"],
+)
+def test_only_loopback_is_bound(running: Running, address: str) -> None:
+    with pytest.raises(ConfigError, match="loopback"):
+        Health(running.pipeline, MODEL, address)
+
+
+def test_port_in_use(running: Running) -> None:
+    with pytest.raises(SourceError, match="cannot listen"):
+        Health(running.pipeline, MODEL, running.health.address)
+
+
+def test_notifier(tmp_path: Path) -> None:
+    assert not Notifier({}).send("READY=1")
+    assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "none")}).send("READY=1")
+    assert not Notifier({"NOTIFY_SOCKET": "relative"}).send("READY=1")
+    assert Notifier({"WATCHDOG_USEC": "20000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+    assert Notifier({"WATCHDOG_USEC": "20000000"}).watchdog_s == 20.0
+    assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog_s is None
+    abstract = System(f"@libsedge-test-{tmp_path.name}-{id(tmp_path)}", 1.0)
+    assert Notifier(abstract.environment).send("READY=1")
+    assert abstract.messages() == ["READY=1"]
+    abstract.sock.close()
+
+
+def test_temperatures(tmp_path: Path) -> None:
+    for number, (kind, text) in enumerate((("cpu", "45123\n"), ("gpu", "rubbish"), ("pmic", "-5000"))):
+        zone = tmp_path / f"thermal_zone{number}"
+        zone.mkdir()
+        (zone / "type").write_text(kind + "\n")
+        (zone / "temp").write_text(text)
+    assert temperatures(tmp_path) == {"thermal_zone0 cpu": 45.123, "thermal_zone2 pmic": -5.0}
+
+
+def test_cumulative_latency() -> None:
+    latency = Latency()
+    for seconds in (0.00011, 0.0009, 0.0015, 0.3, 7.0):
+        latency.add(seconds)
+    count, total, below = latency.cumulative((0.0002, 0.001, 0.002, 1.0, 5.0))
+    assert (count, below) == (5, [1, 2, 3, 4, 4])
+    assert total == pytest.approx(7.30251)
+
+
+def test_run_command_tells_systemd_and_serves(tiny_model: Any, tmp_path: Path, system: System) -> None:
+    environment = dict(os.environ, LIBSEDGE_HOME=str(tiny_model.home), **system.environment)
+    arguments = ["run", tiny_model.path, "--source", "tcp:0", "--journal", tmp_path / "run.db"]
+    arguments += ["--health", "127.0.0.1:0", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from libsedge.cli import main; main()", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("health on 127.0.0.1:"), line
+        address = line.split()[-1]
+        told: list[str] = []
+        until(lambda: told.extend(system.messages()) or "WATCHDOG=1" in told, 20)
+        assert told[0] == "READY=1"
+        assert get(address, "/v2/health/ready")[0] == 200
+        page = samples(get(address, "/metrics")[1])
+        assert any(tiny_model.open().digest in name for name in page)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert json.loads(out)["ledger"]["unaccounted"] == 0
+    assert system.messages()[-1] == "STOPPING=1"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is needed")
+def test_unit_file_is_hardened(tmp_path: Path) -> None:
+    def exposure(unit: Path) -> float:
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        score = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+        if score is None:
+            pytest.skip(f"this systemd-analyze cannot check offline: {done.stderr.strip()}")
+        assert "Unknown" not in done.stderr, done.stderr
+        return float(score[1])
+
+    assert exposure(UNIT) <= 2.0
+    softer = tmp_path / "softer.service"  # negative control
+    kept = [
+        line for line in UNIT.read_text().splitlines() if not re.match("Protect|Capability|SystemCall", line)
+    ]
+    softer.write_text("\n".join(kept))
+    assert exposure(softer) > 2.0
+
+
+def test_a_model_loads_where_memory_cannot_become_executable(tiny_model: Any) -> None:
+    """What MemoryDenyWriteExecute=yes of the unit file forbids, forbidden here by the kernel's own switch."""
+    code = f"""
+import ctypes, mmap, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(65, 1, 0, 0, 0) != 0:  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    sys.exit(77)
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    sys.exit("the kernel allows it all the same")
+except PermissionError:
+    pass
+from libsedge.bundle import Bundle
+from libsedge.classifier import Classifier
+Classifier(Bundle.open({str(tiny_model.path)!r}, {str(tiny_model.home / "trusted.keys")!r})).bind()
+print("decides")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert (done.returncode, done.stdout) == (0, "decides\n"), done.stderr
