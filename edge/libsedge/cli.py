@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
     "model": ("libsedge.commands.model:model", "Install, activate and roll back models on the board."),
+    "journal": ("libsedge.commands.journal:journal", "Ask a journal of decisions, export it, verify it."),
     "stream-test": (
         "libsedge.commands.stream_test:stream_test",
         "Send the spectra of a file as frames to a server here.",

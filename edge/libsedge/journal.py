@@ -7,14 +7,14 @@ as a duplicate. Rows are committed in batches; only `write`'s answer says which 
 Table `frames`: `stream, epoch, sequence` (key), `time_ns` (ns since 1970, 0 = unknown), `distance_mm` (NULL =
 unknown), `role` (light, dark, passive), `label`, `confidence`, `accepted` (1, 0; NULL where no decision is
 made: dark and passive), `reason` (why not accepted), `probabilities` (JSON, in the order of the bundle's
-labels), `model` (the bundle's SHA-256, hex), `frame_crc` (the CRC-32C of the frame's header). 64-bit
+labels), `model` (the bundle's SHA-256, hex), `frame_crc` (the CRC-32C of the frame's header), `row_crc` (see
+`libsedge.journal_rows`; schema 2, a journal of schema 1 gets it when it is opened to write). 64-bit
 unsigned values are stored as SQLite's signed integers with the same bits. Table `meta`: `schema`, `stream`,
-`created_by`. Table `models`: every bundle that wrote here.
+`created_by`, and `migrated_from` where it began as schema 1. Table `models`: every bundle that wrote here.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +23,12 @@ from pathlib import Path
 
 from libsedge import __version__
 from libsedge.errors import JournalError
+from libsedge.journal_rows import COLUMNS, Record, from_row, row_crc, signed, to_row
 from libsedge.ledger import Key
 
 #: SQLite's application id of a libsedge journal: the bytes "SEDG"
 APPLICATION_ID = 0x53454447
-SCHEMA = 1
+SCHEMA = 2
 ROLES = ("light", "dark", "passive")
 
 _TABLES = """
@@ -37,32 +38,12 @@ CREATE TABLE frames (
     stream INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
     time_ns INTEGER NOT NULL, distance_mm INTEGER, role TEXT NOT NULL,
     label TEXT, confidence REAL, accepted INTEGER, reason TEXT, probabilities TEXT,
-    model TEXT, frame_crc INTEGER NOT NULL,
+    model TEXT, frame_crc INTEGER NOT NULL, row_crc INTEGER NOT NULL,
     PRIMARY KEY (stream, epoch, sequence)
 ) WITHOUT ROWID;
 """
-_COLUMNS = (
-    "stream, epoch, sequence, time_ns, distance_mm, role, label, confidence, accepted, reason, "
-    "probabilities, model, frame_crc"
-)
-_INSERT = f"INSERT INTO frames ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One frame and what was decided about it; the columns of `frames`."""
-
-    key: Key
-    time_ns: int
-    distance_mm: int | None
-    role: str
-    label: str | None
-    confidence: float | None
-    accepted: bool | None
-    reason: str | None
-    probabilities: tuple[float, ...] | None
-    model: str | None
-    frame_crc: int
+_COLUMNS = ", ".join((*COLUMNS, "row_crc"))
+_INSERT = f"INSERT INTO frames ({_COLUMNS}) VALUES ({','.join('?' * 14)}) ON CONFLICT DO NOTHING"
 
 
 @dataclass
@@ -74,14 +55,6 @@ class Written:
     duplicate: list[Key] = field(default_factory=list)
     failed: list[Key] = field(default_factory=list)
     error: str | None = None
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _unsigned(value: int) -> int:
-    return value % (1 << 64)
 
 
 class Journal:
@@ -152,6 +125,8 @@ class Journal:
         if not tables:
             self._create(db)
         schema = self._meta("schema")
+        if schema == "1":
+            schema = self._migrate(db)
         if schema != str(SCHEMA):
             raise JournalError(
                 f"this version reads schema {SCHEMA}", file=self.path, field="schema", value=schema
@@ -171,6 +146,18 @@ class Journal:
             db.execute("INSERT INTO meta VALUES ('created_by', ?)", (f"libsedge {__version__}",))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("COMMIT")
+
+    def _migrate(self, db: sqlite3.Connection) -> str:
+        """Schema 1 to 2, in one transaction: every row gets the CRC of what it holds now."""
+        db.create_function("row_crc_of", len(COLUMNS), lambda *row: row_crc(row), deterministic=True)
+        db.execute("BEGIN IMMEDIATE")
+        if self._meta("schema") == "1":  # nobody else has done it in the meantime
+            db.execute("ALTER TABLE frames ADD COLUMN row_crc INTEGER NOT NULL DEFAULT -1")
+            db.execute(f"UPDATE frames SET row_crc = row_crc_of({', '.join(COLUMNS)})")
+            db.execute("UPDATE meta SET value = ? WHERE field = 'schema'", (str(SCHEMA),))
+            db.execute("INSERT INTO meta VALUES ('migrated_from', '1')")
+        db.execute("COMMIT")
+        return str(SCHEMA)
 
     def _meta(self, name: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE field = ?", (name,)).fetchone()
@@ -220,7 +207,7 @@ class Journal:
                     stream = self._adopt(record.key.stream)
                 if record.key.stream != stream:
                     raise ValueError(f"stream {record.key.stream} in the journal of stream {stream}")
-                new = db.execute(_INSERT, _row(record)).rowcount == 1
+                new = db.execute(_INSERT, to_row(record)).rowcount == 1
                 (written.stored if new else written.duplicate).append(record.key)
             db.execute("COMMIT")
         except (sqlite3.Error, JournalError) as error:
@@ -239,7 +226,7 @@ class Journal:
         try:
             row = self._connection.execute(
                 "SELECT 1 FROM frames WHERE stream = ? AND epoch = ? AND sequence = ?",
-                (key.stream, key.epoch, _signed(key.sequence)),
+                (key.stream, key.epoch, signed(key.sequence)),
             ).fetchone()
         except sqlite3.Error:
             return False
@@ -250,22 +237,17 @@ class Journal:
         return int(self._db.execute("SELECT count(*) FROM frames").fetchone()[0])
 
     def __iter__(self) -> Iterator[Record]:
-        """Every row, in the order of its key."""
+        """Every row, in the order of its key; JournalError at one that is damaged."""
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM frames ORDER BY stream, epoch, sequence"):
-            stream, epoch, sequence, time_ns, distance, role, label, confidence, accepted, reason = row[:10]
-            yield Record(
-                Key(stream, epoch, _unsigned(sequence)),
-                _unsigned(time_ns),
-                distance,
-                role,
-                label,
-                confidence,
-                None if accepted is None else bool(accepted),
-                reason,
-                None if row[10] is None else tuple(json.loads(row[10])),
-                row[11],
-                row[12],
-            )
+            record = from_row(row)
+            if record is None:
+                raise JournalError(
+                    "the row's CRC does not hold: it changed on the disk; see `libsedge journal verify`",
+                    file=self.path,
+                    field="stream, epoch, sequence",
+                    value=row[:3],
+                )
+            yield record
 
     def models(self) -> list[str]:
         """Digests of every bundle that wrote here, sorted."""
@@ -284,20 +266,4 @@ class Journal:
                 connection.close()
 
 
-def _row(record: Record) -> tuple[object, ...]:
-    probabilities = record.probabilities
-    return (
-        record.key.stream,
-        record.key.epoch,
-        _signed(record.key.sequence),
-        _signed(record.time_ns),
-        record.distance_mm,
-        record.role,
-        record.label,
-        record.confidence,
-        None if record.accepted is None else int(record.accepted),
-        record.reason,
-        None if probabilities is None else json.dumps([round(p, 6) for p in probabilities]),
-        record.model,
-        record.frame_crc,
-    )
+__all__ = ["APPLICATION_ID", "ROLES", "SCHEMA", "Journal", "Record", "Written"]
