@@ -26,6 +26,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Classify files of spectra, shot by shot and by vote.",
     ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
+    "bench": ("libsedge.commands.bench:bench", "Measure one decision on this machine, stage by stage."),
+    "compare-target": (
+        "libsedge.commands.compare_target:command",
+        "Compare this machine's layers and kernels with the host's, bit for bit.",
+    ),
     "model": ("libsedge.commands.model:model", "Install, activate and roll back models on the board."),
     "journal": ("libsedge.commands.journal:journal", "Ask a journal of decisions, export it, verify it."),
     "stream-test": (

@@ -19,6 +19,10 @@ commands: dict[str, tuple[str, str]] = {
         "Compare weighting strategies: seeds, folds by specimen, controls, intervals.",
     ),
     "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
+    "layer-goldens": (
+        "libsedge_native.layer_goldens:command",
+        "Write what every layer should put out, for compare-target.",
+    ),
     "build-runner": (
         "libsedge_native.runner:build_runner",
         "Compile a bundle into one program that needs no Python.",
