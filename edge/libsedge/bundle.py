@@ -23,7 +23,7 @@ import numpy as np
 
 import libsedge
 from libsedge import archive, keys, manifest
-from libsedge.errors import BundleError, ConfigError, SedgeError, SelfTestError, SignatureError
+from libsedge.errors import BundleError, ConfigError, SelfTestError, SignatureError, naming
 from libsedge.keys import TrustedKey
 from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE
 
@@ -126,7 +126,7 @@ class Bundle:
         if verify:
             from_file = trusted is None or isinstance(trusted, (str, os.PathLike))
             pinned = keys.read_trusted(trusted) if from_file else tuple(trusted)  # type: ignore[arg-type]
-        try:
+        with naming(path):
             members = archive.unpack(data)
             check_names(members)
             signer = keys.verify(members[SIGNATURE], members[MANIFEST], pinned) if verify else None
@@ -147,10 +147,6 @@ class Bundle:
             )
             if verify:
                 bundle._check_contents()
-        except SedgeError as error:
-            if error.file is not None:
-                raise
-            raise type(error)(error.why, file=path, field=error.field, value=error.value) from error
         return bundle
 
     def _check_contents(self) -> None:

@@ -6,6 +6,8 @@ of them into one line on standard error and exit code 2; nothing half-written st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 
 
@@ -38,6 +40,17 @@ class SedgeError(Exception):
         elif value is not None:
             where.append(repr(value))
         super().__init__(": ".join([*where, why]))
+
+
+@contextmanager
+def naming(file: str | PathLike[str]) -> Iterator[None]:
+    """An error from inside that names no file names this one."""
+    try:
+        yield
+    except SedgeError as error:
+        if error.file is not None:
+            raise
+        raise type(error)(error.why, file=file, field=error.field, value=error.value) from error
 
 
 class FileFormatError(SedgeError):

@@ -113,6 +113,22 @@ def test_classify_accounts_for_every_shot(tiny_model: Any, spectra: Path) -> Non
     assert twice.stdout_bytes == result.stdout_bytes
 
 
+def test_classify_names_the_file_whose_axis_misses_the_grid(tiny_model: Any, tmp_path: Path) -> None:
+    far = tmp_path / "far.h5"
+    write_store(
+        far,
+        counts=np.ones((1, 20), np.uint16),
+        wavelength=np.linspace(1900.0, 1919.0, 20),
+        specimen=["x"],
+        label=[""],
+        distance_m=[2.0],
+        shot=[0],
+    )
+    result = call("classify", tiny_model.path, far)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {far}: wavelength")
+
+
 def test_classify_gives_the_same_on_every_instruction_set(tiny_model: Any, spectra: Path) -> None:
     files = []
     for isa in [isa for isa, runs in tiny_model.open().model().isas if runs]:

@@ -13,7 +13,7 @@ import click
 
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier, Decision
-from libsedge.errors import ConfigError
+from libsedge.errors import ConfigError, naming
 from libsedge.sources.files import SpectraFile, open_spectra
 
 _BLOCK = 64
@@ -105,7 +105,8 @@ def classify(
     for name in files:
         spectra = open_spectra(name)
         try:
-            decisions = list(decide(classifier, spectra, distance))
+            with naming(name):
+                decisions = list(decide(classifier, spectra, distance))
             simulated, shots = spectra.simulated, len(spectra)
         finally:
             spectra.close()
