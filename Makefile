@@ -1,6 +1,8 @@
 # make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 6 minutes)
 # make test   every test (about 10 minutes)
 # make test-arm  the kernels of ARM and big-endian machines under qemu-user (installs Debian packages where root)
+# make study-small  weighting strategies compared on a small simulated set (under 15 minutes on 2 idle cores)
+# make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
@@ -10,13 +12,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?=
+STUDY_ARGS ?=
 PYTEST_ARGS ?=
 ARM_GRAPHS ?= 20
 BENCH_ARGS ?=
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
 
-.PHONY: demo test test-arm lint bench bench-suite clean
+.PHONY: demo test test-arm lint bench bench-suite study-small study clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -60,6 +63,18 @@ bench: $(VENV)/.peers
 bench-suite: $(VENV)/.installed
 	$(BIN)/python -m pytest -o pythonpath=benchmarks --benchmark-only $(PYTEST_ARGS) \
 	    benchmarks/bench_kernel.py benchmarks/bench_preprocess.py benchmarks/bench_decoder.py
+
+build/study/%.h5: | $(VENV)/.installed
+	mkdir -p $(@D)
+	$(BIN)/libsedge simulate --preset $* --quiet -o $@
+
+study-small: build/study/small.h5
+	$(BIN)/libsedge study $< --preset small -o build/study/small $(STUDY_ARGS)
+	cp build/study/small/study.json build/study/small/report.html build/study/
+
+study: build/study/full.h5
+	$(BIN)/libsedge study $< --preset full -o build/study/full $(STUDY_ARGS)
+	cp build/study/full/study.json build/study/full/report.html build/study/
 
 clean:
 	rm -rf build dist $(VENV)

@@ -277,7 +277,7 @@ def test_meta_weight_net_learns_to_distrust_wrong_labels() -> None:
     run.known[:, 2] = torch.from_numpy(wrong.astype(np.float32))
     features = torch.from_numpy(np.eye(3, dtype=np.float32)[truth])
     generator = torch.Generator().manual_seed(0)
-    for _ in range(300):
+    for _ in range(150):
         rows = torch.randperm(n, generator=generator)[:64]
         weight = torch.zeros(3, 3)
         target = torch.from_numpy(label)[rows]

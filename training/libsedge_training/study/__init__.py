@@ -1,0 +1,1 @@
+"""`libsedge study`: weighting strategies x seeds x grouped folds, with controls, baselines and intervals."""

@@ -1,0 +1,192 @@
+"""What a study runs: methods, stages, tasks; everything that decides its rows, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from libsedge.errors import ConfigError
+
+from libsedge_training import weighting
+from libsedge_training.model import Block, NetSpec, net_spec
+from libsedge_training.weighting.cc_bcd import FORMULAS, REFERENCES
+
+from .baselines import BASELINES
+
+EQUAL = "equal"
+#: "equal" with more epochs, as the control "more steps": `equal*2`
+MORE = "equal*2"
+CONTROLS = ("permuted", "distance-mean", "class-mean")
+#: the screening net: three blocks on 540 points (bins of 10), 0.6 million MACs
+SCREEN = NetSpec(
+    "screen", (Block(16, 7, stride=2, pool=2), Block(32, 5, pool=2), Block(32, 3)), dropout=0.0, points=540
+)
+
+
+def spec_of(net: str) -> NetSpec:
+    """The study's own screening net, or one of `model.NETS`."""
+    return SCREEN if net == SCREEN.name else net_spec(net)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How the runs of one stage are trained: all of them the same number of epochs, the one with the lowest
+    validation loss kept, nothing stopped early, so that every method takes the same number of steps.
+    """
+
+    net: str
+    epochs: int
+    seeds: int
+
+    def __post_init__(self) -> None:
+        spec_of(self.net)
+        for name in ("epochs", "seeds"):
+            if not 1 <= getattr(self, name) <= 1000:
+                raise ConfigError("must be 1 ... 1000", field=name, value=getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run. `method` is a strategy's name, `equal*2` or `sk:NAME`; `net` is "" for a baseline."""
+
+    stage: str
+    method: str
+    net: str
+    epochs: int
+    seed: int
+    fold: int
+
+    @property
+    def key(self) -> str:
+        """Name of the row's file, the same in every session."""
+        method = re.sub(r"[^a-z0-9.=-]+", "_", self.method)
+        return f"{self.stage}-{method}-seed{self.seed}-fold{self.fold}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study. `finalists` strategies with the best validation accuracy, `equal` and the best reading of CC-BCD
+    go to the final stage; the best weighting among them is put under the controls.
+    """
+
+    strategies: tuple[str, ...]
+    baselines: tuple[str, ...]
+    folds: int
+    screen: Stage
+    final: Stage
+    finalists: int = 2
+    batch: int = 64
+    lr: float = 2e-3
+    timing_rounds: int = 5
+    stages: tuple[str, ...] = field(default=("screen", "controls", "final", "timing"))
+
+    def __post_init__(self) -> None:
+        names = tuple(weighting.strategy(name).name for name in self.strategies)
+        object.__setattr__(self, "strategies", tuple(dict.fromkeys((EQUAL, *names))))
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise ConfigError(f"known: {', '.join(BASELINES)}", field="baselines", value=unknown[0])
+        for name, low, high in (("folds", 2, 100), ("finalists", 1, 100), ("timing_rounds", 1, 1000)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"must be {low} ... {high}", field=name, value=getattr(self, name))
+        if not 0 < self.lr < math.inf:
+            raise ConfigError("must be positive", field="lr", value=self.lr)
+        if len(self.strategies) < 2:
+            raise ConfigError("name a strategy to compare with 'equal'", field="strategies")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able dict, tuples as lists."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    def digest(self, data: str) -> str:
+        """SHA-256, hex, of the plan and the data's digest: what rows must share to be one study's."""
+        return hashlib.sha256(json.dumps([self.to_json(), data], sort_keys=True).encode()).hexdigest()
+
+    def screening(self) -> list[Task]:
+        """Every strategy and baseline in every seed and fold; the seeds' first folds come first."""
+        names = (*self.strategies, *(f"sk:{name}" for name in self.baselines))
+        return self._tasks("screen", names, self.screen)
+
+    def controls(self, best: str) -> list[Task]:
+        """The best weighting under its controls, and equal weights with twice the steps."""
+        wrapped = [f"{control}:{best}" for control in CONTROLS] if controllable(best) else []
+        return self._tasks("controls", (*wrapped, MORE), self.screen)
+
+    def finals(self, chosen: Sequence[str]) -> list[Task]:
+        """The finalists at full size."""
+        return self._tasks("final", chosen, self.final)
+
+    def timings(self) -> list[Task]:
+        """One task a strategy: its epochs and equal's, in turn."""
+        return [Task("timing", name, self.screen.net, self.timing_rounds, 0, 0) for name in self.strategies]
+
+    def _tasks(self, stage: str, names: Iterable[str], how: Stage) -> list[Task]:
+        order = itertools.product(range(how.seeds), range(self.folds), names)
+        return [
+            Task(
+                stage,
+                name,
+                "" if name.startswith("sk:") else how.net,
+                0 if name.startswith("sk:") else how.epochs * (2 if name == MORE else 1),
+                seed,
+                fold,
+            )
+            for seed, fold, name in order
+        ]
+
+
+def controllable(name: str) -> bool:
+    """Whether the controls say anything about the strategy: it has weights that are not all 1."""
+    return name != EQUAL and not weighting.strategy(name).mixes
+
+
+_DYNAMIC = (
+    "group-dro:distance",
+    "group-dro:class-distance",
+    "vrex:distance:beta=10",
+    "focal:gamma=2",
+    "jtt:t=5:up=5",
+    "lisa",
+    "l2rw",
+    "mw-net",
+)
+#: every formula on every reference; rescaled (w3m) or with exponents that matter (see weighting/cc_bcd.py)
+_ALL_CC_BCD = tuple(
+    ":".join(["cc-bcd", formula, reference, *(f"{k}={v}" for k in used)])
+    for formula, reference in itertools.product(FORMULAS, REFERENCES)
+    for used, values in [({"w1": ("a",), "w2": ("b",), "w3m": ()}.get(formula, ("a", "b")), (4, 16))]
+    for v in (values if used else (0,))
+)
+
+PRESETS: dict[str, Plan] = {
+    "small": Plan(
+        (
+            "distance:p=1",
+            "cc-bcd:w3:r1:a=8:b=8",
+            "cc-bcd:w3:r2:a=8:b=8",
+            "cc-bcd:w3:r3:a=8:b=8",
+            "cc-bcd:w3m:r1",
+            "cc-bcd:w4:r1:a=1:b=1",
+            *(name for name in _DYNAMIC if name != "group-dro:class-distance"),
+        ),
+        tuple(BASELINES),
+        folds=4,
+        screen=Stage("screen", 16, 2),
+        final=Stage("s", 16, 1),
+        finalists=1,
+    ),
+    "full": Plan(
+        ("distance:p=1", "distance:p=2", "distance:p=-1", *_ALL_CC_BCD, *_DYNAMIC),
+        tuple(BASELINES),
+        folds=4,
+        screen=Stage("screen", 40, 10),
+        final=Stage("m", 40, 10),
+        finalists=3,
+    ),
+}

@@ -1,0 +1,214 @@
+"""A study from start to end: plan, estimate, runs (kept one by one), summary, report.
+
+The folder holds `plan.json`, one file a run under `runs/`, `study.json` and `report.html`. A study that was
+interrupted anywhere goes on when it is called again with the same plan and spectra: rows that are there are
+not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from libsedge import __version__
+from libsedge.errors import RunError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from libsedge_training import fit
+from libsedge_training.files import dump_json, write_atomic
+from libsedge_training.prepare import data_digest
+from libsedge_training.readers import read
+
+from .data import folds, prepare
+from .plan import EQUAL, Plan, Task, spec_of
+from .pool import Here, open_pool
+from .summary import Row, best_weighting, finalists, summarise
+from .work import config, perform
+
+FORMAT, VERSION = "libsedge-study", 1
+#: cost of a dynamic strategy's or a baseline's run over that of equal weights, for the estimate only
+_OVERHEAD_S = 0.5
+
+
+class Folder:
+    """The study's folder; every file in it is named by this class."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.runs = path, path / "runs"
+
+    def open(self, plan: Plan, digest: str) -> None:
+        """Make it, or take over an earlier one of the same plan and spectra; RunError for another's."""
+        note = self.path / "plan.json"
+        if note.exists():
+            before = self._json(note)
+            if before.get("digest") != plan.digest(digest):
+                raise RunError(
+                    "holds a study of another plan or other spectra: remove it or choose another folder",
+                    file=self.path,
+                    field="digest",
+                    value=before.get("digest"),
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RunError("the folder is not empty and holds no study; name a new one", file=self.path)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        write_atomic(note, dump_json({"digest": plan.digest(digest), "data": digest, "plan": plan.to_json()}))
+
+    @staticmethod
+    def _json(path: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as wrong:
+            raise RunError(f"cannot be read ({wrong}); remove it to run it again", file=path) from wrong
+        if not isinstance(found, dict):
+            raise RunError("not a JSON object; remove it to run it again", file=path)
+        return found
+
+    def row(self, task: Task) -> dict[str, Any] | None:
+        """The row of a task, None where it was not run yet."""
+        path = self.runs / f"{task.key}.json"
+        if not path.exists():
+            return None
+        row = self._json(path)
+        if row.get("key") != task.key:
+            raise RunError("is another run's", file=path, field="key", value=row.get("key"))
+        return row
+
+    def keep(self, row: Row) -> None:
+        """Write a row, whole or not at all."""
+        write_atomic(self.runs / f"{row['key']}.json", dump_json(row))
+
+
+def estimate(
+    plan: Plan, path: str, digest: str, workers: int, done: Callable[[Task], bool]
+) -> dict[str, Any]:
+    """Seconds that the runs still to do will take, from one measured epoch at either size; {seconds, runs}.
+
+    The finalists are not known yet: `plan.finalists` + 2 are assumed.
+    """
+    from .data import load
+
+    seconds = {}
+    for stage in (plan.screen, plan.final):
+        data = load(path, digest, stage.net)
+        split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, 0)[0]
+        parts = data.parts(split)
+        few = np.arange(min(len(parts.target), 4 * plan.batch))
+        small = fit.Parts(**{**parts.__dict__, "train": parts.train.select(few), "target": parts.target[few]})
+        with fit.torch_settings(0, 1):
+            trainer = fit.Trainer(
+                config(Task("screen", EQUAL, stage.net, 2, 0, 0), plan), spec_of(stage.net), small
+            )
+            trainer.epoch()
+            begin = time.perf_counter()
+            trainer.epoch()
+            seconds[stage.net] = (time.perf_counter() - begin) * len(parts.target) / len(few)
+    tasks = plan.screening()
+    if "controls" in plan.stages:
+        tasks += plan.controls("cc-bcd:w3:r1")
+    left = [t for t in tasks if not done(t)]
+    work = sum(t.epochs * seconds.get(t.net, 0) + _OVERHEAD_S for t in left)
+    if "final" in plan.stages:
+        runs = (plan.finalists + 2) * plan.final.seeds * plan.folds
+        work += runs * (plan.final.epochs * seconds[plan.final.net] + _OVERHEAD_S)
+        left += [Task("final", EQUAL, plan.final.net, plan.final.epochs, 0, 0)] * runs
+    alone = 0.0
+    if "timing" in plan.stages:
+        alone = len(plan.strategies) * 2 * (plan.timing_rounds + 1) * seconds[plan.screen.net]
+    return {"seconds": work / workers + alone, "runs": len(left)}
+
+
+def study(
+    spectra: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    plan: Plan,
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Carry out `plan` on the set `spectra`, fill the folder `out`, return the contents of study.json.
+
+    jobs : worker processes, None = one a CPU, 1 = this process. scheduler : address of a Dask scheduler whose
+    workers read `spectra` under the same path. console : estimate and progress; None = silent.
+    Raises DatasetError (a set that cannot be studied), ConfigError, RunError (the folder is another study's).
+    """
+    path = os.path.abspath(spectra)
+    data = read(path)
+    digest = data_digest(data)
+    prepared = prepare(data)
+    for seed in range(max(plan.screen.seeds, plan.final.seeds)):
+        folds(prepared.label.tolist(), prepared.specimen.tolist(), plan.folds, seed)
+    folder = Folder(Path(out))
+    folder.open(plan, digest)
+    say = console.print if console is not None else (lambda *words, **how: None)
+    begin = time.perf_counter()
+    with open_pool(jobs, scheduler) as pool:
+        guess = estimate(plan, path, digest, pool.workers, lambda t: folder.row(t) is not None)
+        say(
+            f"{guess['runs']} runs on {pool.workers} worker{'s' if pool.workers > 1 else ''}: "
+            f"about {guess['seconds'] / 60:.1f} minutes",
+            highlight=False,
+        )
+
+        def carry_out(tasks: Sequence[Task], name: str, alone: bool = False) -> list[dict[str, Any]]:
+            rows = [folder.row(t) for t in tasks]
+            left = [t for t, row in zip(tasks, rows, strict=True) if row is None]
+            found = [row for row in rows if row is not None]
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
+                shown = bar.add_task(name, total=len(tasks), completed=len(found))
+                for _, row in (Here() if alone else pool).run(perform, left, plan, path, digest):
+                    folder.keep(row)
+                    found.append(row)
+                    bar.advance(shown)
+            place = {t.key: i for i, t in enumerate(tasks)}
+            say(
+                f"{name}: {len(tasks)} runs, {(time.perf_counter() - begin) / 60:.1f} minutes",
+                highlight=False,
+            )
+            return sorted(found, key=lambda r: place[r["key"]])
+
+        rows = carry_out(plan.screening(), "screening")
+        if "controls" in plan.stages:
+            rows += carry_out(plan.controls(best_weighting(rows, plan, "screen")), "controls")
+        if "final" in plan.stages:
+            rows += carry_out(plan.finals(finalists(rows, plan)), "finalists")
+        if "timing" in plan.stages:
+            rows += carry_out(plan.timings(), "time per epoch", alone=True)
+    found = {
+        "format": FORMAT,
+        "version": VERSION,
+        "simulated": bool(data.simulated),
+        "libsedge": __version__,
+        "digest": plan.digest(digest),
+        "data": {
+            "digest": digest,
+            "spectra": len(data),
+            "specimens": len(data.specimens),
+            "classes": list(prepared.classes),
+            "distances_m": sorted({round(float(d), 3) for d in data.distance_m}),
+            "instrument": data.instrument,
+            "source": data.source,
+        },
+        "plan": plan.to_json(),
+        "estimated_seconds": round(guess["seconds"], 1),
+        "seconds": round(time.perf_counter() - begin, 1),
+        **summarise(rows, plan, len(prepared.classes)),
+        "runs": rows,
+    }
+    from .page import study_page
+
+    write_atomic(folder.path / "study.json", dump_json(found))
+    write_atomic(folder.path / "report.html", study_page(found).encode("utf-8"))
+    return found

@@ -1,0 +1,120 @@
+"""Intervals for differences between methods that were tested on the same specimens.
+
+Shots of one specimen are not independent, so specimens are what is resampled (cluster bootstrap; Davison and
+Hinkley, 1997, section 3.8), within their classes, because the number of specimens of a class is part of the
+design. Seeds are resampled as well (Owen's pigeonhole bootstrap, Ann. Appl. Stat. 1, 2007): another seed
+gives other folds and first weights. Two methods are always compared on the same resampled specimens and
+seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 4000
+FIGURES = ("accuracy", "precision", "recall", "f1", "worst_distance")
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Predictions of one method: float64 [seeds, specimens, distances, classes], how many test spectra of the
+    specimen at the distance were called the class; 0 where a run is missing. truth : int [specimens].
+    """
+
+    predicted: np.ndarray
+    truth: np.ndarray
+
+    def only(self, cells: np.ndarray) -> Counts:
+        """With the (seed, specimen) cells that are False in bool [seeds, specimens] taken out."""
+        return Counts(self.predicted * cells[:, :, None, None], self.truth)
+
+    @property
+    def cells(self) -> np.ndarray:
+        """bool [seeds, specimens]: the method was tested there."""
+        found: np.ndarray = self.predicted.sum(axis=(2, 3)) > 0
+        return found
+
+
+def figures(counts: Counts, specimens: np.ndarray, seeds: np.ndarray) -> dict[str, np.ndarray]:
+    """FIGURES, float64 [b] each, with specimens [b, specimens] and seeds [b, seeds] counted so many times.
+
+    Each is computed over all test spectra of a seed (the folds together), then averaged over the seeds.
+    precision, recall and f1 are means over the classes, 0 where a class is never predicted.
+    """
+    classes = counts.predicted.shape[3]
+    one_hot = np.eye(classes)[counts.truth]
+    by_class = counts.predicted.sum(axis=2)
+    confusion = np.einsum("bs,st,rsp->brtp", specimens, one_hot, by_class, optimize=True)
+    right = np.einsum("brkk->brk", confusion)
+    true, called = confusion.sum(axis=3), confusion.sum(axis=2)
+    total = true.sum(axis=2)
+    recall, precision = _ratio(right, true), _ratio(right, called)
+    hit = np.einsum("rsdk,sk->rsd", counts.predicted, one_hot)
+    at = np.einsum("bs,rsd->brd", specimens, hit, optimize=True)
+    of = np.einsum("bs,rsd->brd", specimens, counts.predicted.sum(axis=3), optimize=True)
+    worst = np.where(of > 0, _ratio(at, of), np.inf).min(axis=2)
+    each = {
+        "accuracy": _ratio(right.sum(axis=2), total),
+        "precision": precision.mean(axis=2),
+        "recall": recall.mean(axis=2),
+        "f1": _ratio(2 * right, true + called).mean(axis=2),
+        "worst_distance": np.where(np.isfinite(worst), worst, 0),
+    }
+    say = seeds * (total > 0)
+    return {name: _ratio((value * say).sum(axis=1), say.sum(axis=1)) for name, value in each.items()}
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b > 0)
+
+
+def resamples(
+    truth: np.ndarray, seeds: int, seed: int = 0, draws: int = DRAWS
+) -> tuple[np.ndarray, np.ndarray]:
+    """(specimens [draws + 1, n], seeds [draws + 1, seeds]): how often each counts; row 0 is the sample itself."""
+    rng = np.random.default_rng(seed)
+    specimens = np.ones((draws + 1, len(truth)))
+    for k in np.unique(truth):
+        rows = np.flatnonzero(truth == k)
+        specimens[1:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+    times = np.ones((draws + 1, seeds))
+    times[1:] = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    return specimens, times
+
+
+def difference(a: Counts, b: Counts, draws: int = DRAWS) -> dict[str, dict[str, float]]:
+    """a - b, paired: FIGURES -> {mean, low, high, p}; where either misses a specimen in a seed, both do.
+
+    mean : the difference in the sample. low, high : 95 % percentile interval. p : two-sided, twice the share of
+    resamples on the other side of 0, at least 1 / (draws + 1).
+    """
+    both = a.cells & b.cells
+    specimens, seeds = resamples(a.truth, len(both), draws=draws)
+    one, other = (figures(c.only(both), specimens, seeds) for c in (a, b))
+    found = {}
+    for name in FIGURES:
+        delta = one[name] - other[name]
+        low, high = np.percentile(delta[1:], [2.5, 97.5])
+        beyond = min(int((delta[1:] <= 0).sum()), int((delta[1:] >= 0).sum()))
+        p = min(1.0, 2 * (beyond + 1) / len(delta))
+        found[name] = {"mean": float(delta[0]), "low": float(low), "high": float(high), "p": p}
+    return found
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """p values adjusted for all of them being looked at (Holm, Scand. J. Stat. 6, 1979)."""
+    adjusted, running = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda n: (p[n], n))):
+        running = max(running, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = running
+    return {name: adjusted[name] for name in p}
+
+
+def point(counts: Counts) -> dict[str, float]:
+    """FIGURES of the sample itself."""
+    ones: Callable[[int], np.ndarray] = lambda n: np.ones((1, n))  # noqa: E731
+    found = figures(counts, ones(counts.predicted.shape[1]), ones(counts.predicted.shape[0]))
+    return {name: float(value[0]) for name, value in found.items()}

@@ -1,0 +1,214 @@
+"""From rows to study.json: figures of every method, differences with intervals, the best, the controls."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from libsedge.errors import RunError
+
+from .plan import EQUAL, MORE, Plan
+from .stats import FIGURES, Counts, difference, holm, point
+
+Row = Mapping[str, Any]
+SELECTED = "selected-by-validation"
+
+
+def complete(rows: Iterable[Row], stage: str | Sequence[str], method: str | None = None) -> list[Row]:
+    """The rows of a stage (and method) that count: a diverged run is kept in `runs` and left out here."""
+    stages = (stage,) if isinstance(stage, str) else stage
+    return [
+        r
+        for r in rows
+        if r["stage"] in stages and r["status"] == "complete" and method in (None, r["method"])
+    ]
+
+
+def methods(rows: Iterable[Row], stage: str) -> list[str]:
+    """Methods of a stage, in order of first appearance."""
+    return list(dict.fromkeys(r["method"] for r in rows if r["stage"] == stage))
+
+
+def counts(rows: Sequence[Row], seeds: int, names: Sequence[str], mm: Sequence[int], classes: int) -> Counts:
+    """The rows of one method as one array; specimens and distances in the order of `names` and `mm`."""
+    predicted = np.zeros((seeds, len(names), len(mm), classes))
+    truth = np.full(len(names), -1)
+    at, of = {d: i for i, d in enumerate(mm)}, {s: i for i, s in enumerate(names)}
+    for row in rows:
+        for name, found in row["specimens"].items():
+            truth[of[name]] = found["class"]
+            for d, called in found["predicted_at_mm"]:
+                predicted[row["seed"], of[name], at[d]] += called
+    return Counts(predicted, truth)
+
+
+def rank_by_validation(rows: Sequence[Row], stage: str, names: Sequence[str]) -> list[str]:
+    """`names` by mean balanced accuracy on the validation specimens, then by validation loss; the test parts
+    have no say. A method with a diverged run is left out.
+    """
+    keys = {}
+    for name in names:
+        mine = [r for r in rows if r["stage"] == stage and r["method"] == name]
+        if mine and all(r["status"] == "complete" for r in mine):
+            accuracy = statistics.fmean(r["validation_accuracy"] for r in mine)
+            keys[name] = (-accuracy, statistics.fmean(r["validation_loss"] for r in mine), name)
+    return sorted(keys, key=keys.__getitem__)
+
+
+def finalists(rows: Sequence[Row], plan: Plan) -> list[str]:
+    """equal, the best reading of CC-BCD, and the best `plan.finalists` strategies, all by validation."""
+    ranked = rank_by_validation(rows, "screen", plan.strategies)
+    others = [name for name in ranked if name != EQUAL]
+    similar = [name for name in others if name.startswith("cc-bcd")][:1]
+    return list(dict.fromkeys([EQUAL, *others[: plan.finalists], *similar]))
+
+
+def best_weighting(rows: Sequence[Row], plan: Plan, stage: str) -> str:
+    """The strategy other than equal with the best validation figures of a stage; the controls are its."""
+    ranked = rank_by_validation(rows, stage, [name for name in plan.strategies if name != EQUAL])
+    return ranked[0] if ranked else EQUAL
+
+
+def _picked(rows: Sequence[Row], stage: str, names: Sequence[str]) -> list[Row]:
+    """For every seed and fold the row of the method that was best on that fold's own validation specimens."""
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for r in complete(rows, stage):
+        if r["method"] in names:
+            groups.setdefault((r["seed"], r["fold"]), []).append(r)
+    key = {name: i for i, name in enumerate(names)}
+    return [
+        min(group, key=lambda r: (-r["validation_accuracy"], r["validation_loss"], key[r["method"]]))
+        for _, group in sorted(groups.items())
+    ]
+
+
+class Table:
+    """Figures and paired differences of the methods of one stage."""
+
+    def __init__(self, rows: Sequence[Row], stage: str, classes: int) -> None:
+        self.rows, self.stage = rows, stage
+        here = complete(rows, (stage, "controls") if stage == "screen" else stage)
+        self.seeds = max((r["seed"] for r in here), default=0) + 1
+        self.names = sorted({name for r in here for name in r["specimens"]})
+        self.mm = sorted({d for r in here for s in r["specimens"].values() for d, _ in s["predicted_at_mm"]})
+        self.classes = classes
+
+    def of(self, rows: Sequence[Row]) -> Counts:
+        """The counts of one method's rows."""
+        return counts(rows, self.seeds, self.names, self.mm, self.classes)
+
+    def entry(self, rows: Sequence[Row], equal: Sequence[Row] | None, diverged: int = 0) -> dict[str, Any]:
+        """Figures of one method; `minus_equal` where `equal` is given."""
+        mine = self.of(rows)
+        eces = [r["ece"] for r in rows]
+        by_distance = []
+        for i, d in enumerate(self.mm):
+            part = Counts(mine.predicted[:, :, i : i + 1], mine.truth)
+            by_distance.append({"distance_m": d / 1000, "accuracy": point(part)["accuracy"]})
+        found: dict[str, Any] = {
+            "stage": self.stage,
+            "runs": len(rows),
+            "diverged": diverged,
+            **point(mine),
+            "ece": None if None in eces else statistics.fmean(eces),
+            "validation_accuracy": statistics.fmean(r["validation_accuracy"] for r in rows)
+            if all("validation_accuracy" in r for r in rows)
+            else None,
+            "per_distance": by_distance,
+            "confusion": _confusion(mine),
+        }
+        if equal is not None:
+            deltas = difference(mine, self.of(equal))
+            found["minus_equal"] = {k: deltas["accuracy"][k] for k in ("mean", "low", "high")}
+            found["p"] = deltas["accuracy"]["p"]
+            found["minus_equal_of"] = {
+                name: {k: deltas[name][k] for k in ("mean", "low", "high")} for name in FIGURES
+            }
+        return found
+
+
+def _confusion(mine: Counts) -> list[list[int]]:
+    one_hot = np.eye(mine.predicted.shape[3])[mine.truth]
+    found: list[list[int]] = np.einsum("st,rsdp->tp", one_hot, mine.predicted).astype(int).tolist()
+    return found
+
+
+def stage_summary(rows: Sequence[Row], stage: str, names: Sequence[str], classes: int) -> dict[str, Any]:
+    """Entries of the methods of a stage, the pick by validation among `names`, Holm's correction over all."""
+    table = Table(rows, stage, classes)
+    equal = complete(rows, stage, EQUAL)
+    found: dict[str, Any] = {}
+    for name in methods(rows, stage):
+        mine = complete(rows, stage, name)
+        lost = sum(r["status"] != "complete" for r in rows if r["stage"] == stage and r["method"] == name)
+        if not mine:
+            found[name] = {"stage": stage, "runs": 0, "diverged": lost}
+            continue
+        found[name] = table.entry(mine, None if name == EQUAL else equal, lost)
+    picked = _picked(rows, stage, names)
+    if len(names) > 1 and picked:
+        found[SELECTED] = table.entry(picked, equal)
+        found[SELECTED]["picked"] = {n: sum(r["method"] == n for r in picked) for n in names}
+    adjusted = holm({name: e["p"] for name, e in found.items() if "p" in e})
+    for name, p in adjusted.items():
+        found[name]["p_holm"] = p
+    return found
+
+
+def controls(rows: Sequence[Row], best: str, classes: int) -> dict[str, Any]:
+    """The best weighting against each of its controls, and equal weights with twice the steps against equal."""
+    table = Table(rows, "screen", classes)
+    equal, weighted = complete(rows, "screen", EQUAL), complete(rows, "screen", best)
+    found: dict[str, Any] = {"of": best, "stage": "screen", "controls": {}}
+    for name in methods(rows, "controls"):
+        mine = complete(rows, "controls", name)
+        if not mine:
+            continue
+        entry = table.entry(mine, equal)
+        if name != MORE and weighted:
+            delta = difference(table.of(weighted), table.of(mine))["accuracy"]
+            entry["best_minus_control"] = delta
+        found["controls"][name] = entry
+    return found
+
+
+def summarise(rows: Sequence[Row], plan: Plan, classes: int) -> dict[str, Any]:
+    """`summary`, `stages`, `best`, `controls` of study.json. Where a method was in both stages, `summary` holds
+    its figures at full size; `stage` says which.
+    """
+    if not complete(rows, "screen", EQUAL):
+        raise RunError(
+            "every run of equal weights diverged; nothing can be compared", field="lr", value=plan.lr
+        )
+    stages = {
+        stage: stage_summary(rows, stage, [n for n in methods(rows, stage) if n in plan.strategies], classes)
+        for stage in ("screen", "final")
+        if complete(rows, stage, EQUAL)
+    }
+    ratios = {
+        r["method"]: statistics.median(r["ratios"]) for r in complete(rows, "timing") if r.get("ratios")
+    }
+    for entries in stages.values():
+        for name, entry in entries.items():
+            entry["epoch_time_ratio"] = ratios.get(name)
+    last = "final" if "final" in stages else "screen"
+    best = best_weighting(rows, plan, last)
+    found: dict[str, Any] = {
+        "summary": {**stages.get("screen", {}), **stages.get("final", {})},
+        "stages": stages,
+        "best": {
+            "strategy": best,
+            "stage": last,
+            "chosen_by": "validation accuracy",
+            **stages[last].get(best, {}),
+        },
+        "controls": controls(rows, best_weighting(rows, plan, "screen"), classes),
+    }
+    similar = [n for n in rank_by_validation(rows, last, plan.strategies) if n.startswith("cc-bcd")]
+    if similar and best not in (similar[0], EQUAL):
+        table = Table(rows, last, classes)
+        ours, theirs = (table.of(complete(rows, last, name)) for name in (best, similar[0]))
+        found["best"]["minus_best_cc_bcd"] = {"cc_bcd": similar[0], **difference(ours, theirs)["accuracy"]}
+    return found

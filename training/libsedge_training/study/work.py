@@ -1,0 +1,130 @@
+"""One run of a study: a task in, a row out. Runs in any process that can read the set."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from libsedge.errors import RunError
+
+from libsedge_training import evaluate, fit
+from libsedge_training.prepare import weights_by_distance
+
+from .baselines import probabilities
+from .data import Data, folds, load
+from .plan import EQUAL, MORE, SCREEN, Plan, Task, spec_of
+
+
+def perform(task: Task, plan: Plan, path: str, digest: str) -> dict[str, Any]:
+    """The row of a task: JSON-able, complete in itself. `path`: the set, as this process sees it."""
+    begin = time.perf_counter()
+    data = load(path, digest, task.net or SCREEN.name)
+    make = _timed if task.stage == "timing" else _baseline if task.method.startswith("sk:") else _trained
+    try:
+        found = make(task, plan, data)
+    except RunError as wrong:
+        if wrong.field != "loss":
+            raise
+        found = {"status": "diverged", "why": str(wrong)}
+    return {"key": task.key, **asdict(task), **found, "seconds": round(time.perf_counter() - begin, 3)}
+
+
+def config(task: Task, plan: Plan) -> fit.TrainConfig:
+    """The training's configuration; seed and fold both decide the net's first weights. Its `net` is not used:
+    the study's screening net is not in the registry."""
+    name = EQUAL if task.method == MORE else task.method
+    return fit.TrainConfig(
+        weighting=name,
+        epochs=task.epochs,
+        patience=task.epochs,
+        batch=plan.batch,
+        lr=plan.lr,
+        seed=1000 * task.seed + task.fold,
+    )
+
+
+def _trained(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
+    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, task.seed)[task.fold]
+    run = config(task, plan)
+    with fit.torch_settings(run.seed, 1):
+        trainer = fit.Trainer(run, spec_of(task.net), data.parts(split))
+        for _ in range(run.epochs):
+            trainer.epoch()
+        trainer.net.load_state_dict(trainer.best)
+        test = split["test"]
+        logits = fit.predict(trainer.net, torch.from_numpy(data.values[test]))
+    kept = min(trainer.history, key=lambda r: (r["validation_loss"], r["epoch"]))
+    used = trainer.fitted if trainer.dynamic is None else trainer.w.double().numpy()
+    return {
+        "status": "complete",
+        "validation_accuracy": kept["validation_accuracy"],
+        "validation_loss": kept["validation_loss"],
+        "kept_epoch": kept["epoch"],
+        "epoch_seconds": statistics.median(r["seconds"] for r in trainer.history),
+        **judged(torch.softmax(logits.double(), dim=1).numpy(), data, test, calibrated=True),
+        "weights": weights_by_distance(used, trainer.part.distance_m),
+        "curve": [[round(r["train_loss"], 5), round(r["validation_loss"], 5)] for r in trainer.history],
+    }
+
+
+def _baseline(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
+    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, task.seed)[task.fold]
+    learn = np.concatenate([split["train"], split["validation"]])
+    test = split["test"]
+    found, calibrated = probabilities(
+        task.method.removeprefix("sk:"),
+        data.values[learn],
+        data.target[learn],
+        data.values[test],
+        len(data.classes),
+        task.seed,
+    )
+    return {"status": "complete", **judged(found, data, test, calibrated)}
+
+
+def _timed(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
+    """Epochs of `equal` and of the strategy in turn, in one process: whatever else the machine does hits both.
+
+    `ratios` are the strategy's over equal's seconds, round by round; the first round warms up and is left out.
+    """
+    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, 0)[0]
+    run = fit.TrainConfig(
+        weighting=task.method, epochs=task.epochs + 1, patience=task.epochs + 1, batch=plan.batch
+    )
+    ratios = []
+    with fit.torch_settings(0, 1):
+        pair = [
+            fit.Trainer(c, spec_of(task.net), data.parts(split))
+            for c in (fit.TrainConfig(**{**run.__dict__, "weighting": EQUAL}), run)
+        ]
+        for turn in range(run.epochs):
+            order = pair if turn % 2 == 0 else pair[::-1]
+            seconds = {id(trainer): trainer.epoch()["seconds"] for trainer in order}
+            ratios.append(seconds[id(pair[1])] / seconds[id(pair[0])])
+    return {"status": "complete", "ratios": [round(r, 4) for r in ratios[1:]]}
+
+
+def judged(found: np.ndarray, data: Data, test: np.ndarray, calibrated: bool) -> dict[str, Any]:
+    """Figures of merit of the test part, and what the summary pools: predictions by specimen and distance."""
+    truth, specimen, distance = data.target[test], data.specimen[test], data.distance_m[test]
+    m = evaluate.metrics(truth, found, distance, specimen, data.classes, simulated=False)
+    predicted = found.argmax(axis=1)
+    mm = np.rint(distance.astype(np.float64) * 1000).astype(int)
+    by_specimen = {}
+    for name in np.unique(specimen).tolist():
+        rows = specimen == name
+        cells = []
+        for d in np.unique(mm[rows]).tolist():
+            here = rows & (mm == d)
+            cells.append([d, np.bincount(predicted[here], minlength=len(data.classes)).tolist()])
+        by_specimen[name] = {"class": int(truth[rows][0]), "predicted_at_mm": cells}
+    return {
+        **{key: m[key] for key in ("accuracy", "precision", "recall", "f1", "n")},
+        "worst_distance": min(r["accuracy"] for r in m["per_distance"]),
+        "ece": m["ece"] if calibrated else None,
+        "specimens": by_specimen,
+    }
