@@ -146,7 +146,26 @@ def npz(path: Path) -> Path:
     return path
 
 
+def pds4(path: Path) -> Path:
+    """A label with a delimited table beside it; test_readers_pds4.py has more."""
+    text = "".join(f"{240 + 0.25 * i:.3f},{i * 3.5:.3f}\r\n" for i in range(40))
+    path.with_name("data.2B").write_bytes(text.encode())
+    inner = "<name>{}</name><field_number>{}</field_number><data_type>ASCII_Real</data_type>"
+    field = f"<Field_Delimited>{inner}</Field_Delimited>"
+    path.write_text(
+        f"""<Product_Observational xmlns="http://pds.nasa.gov/pds4/pds/v1"><File_Area_Observational>
+<File><file_name>data.2B</file_name></File><Table_Delimited><offset unit="byte">0</offset>
+<object_length unit="byte">{len(text)}</object_length><parsing_standard_id>PDS DSV 1</parsing_standard_id>
+<records>40</records><record_delimiter>Carriage-Return Line-Feed</record_delimiter>
+<field_delimiter>Comma</field_delimiter><Record_Delimited><fields>2</fields><groups>0</groups>
+{field.format("wavelength", 1)}{field.format("shot", 2)}</Record_Delimited></Table_Delimited>
+</File_Area_Observational></Product_Observational>"""
+    )
+    return path
+
+
 MAKERS = {
+    "pds4": (pds4, None),
     "mean-csv": (mean_csv, (0, 40, 51 + 2 * 34 + 8, 51 + 2 * 34 + 20)),
     "avantes-text": (avantes, (0, 150, 188 + 5 * 24 + 7, 188 + 5 * 24 + 14)),
     "npz": (npz, None),

@@ -18,6 +18,7 @@ from .hdf5_store import Hdf5Store
 from .mean_csv import MeanCsv
 from .npz import Npz
 from .ocean_text import OceanText
+from .pds4 import Pds4
 from .pyhat_csv import PyhatCsv
 from .supercam_cl1 import SuperCamCl1
 from .two_column import TwoColumn
@@ -44,6 +45,7 @@ READERS: tuple[Reader, ...] = (
     MeanCsv(),
     AvantesText(),
     Npz(),
+    Pds4(),
     TwoColumn(),
 )
 
