@@ -39,9 +39,9 @@ VECTOR_ISAS: dict[str, VectorIsa] = {
     "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
     "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
     "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
-    "neondot": VectorIsa("neondot", 4, {1: 24, 2: 12, 4: 6}, "int8_t", byte_offset=0),
-    "neon": VectorIsa("neon", 4, {1: 20, 2: 10, 4: 4}, "int8_t", "halves", byte_offset=0),
-    "armv7neon": VectorIsa("armv7neon", 4, {1: 8, 2: 4}, "int8_t", "halves", byte_offset=0),
+    "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 4}, "int8_t", byte_offset=0),
+    "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "int8_t", "halves", byte_offset=0),
+    "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "int8_t", "halves", byte_offset=0),
 }
 
 

@@ -13,9 +13,15 @@
 
 #if defined(SEDGE_AARCH64) || defined(SEDGE_ARMV7A)
 
-#if !defined(SEDGE_KEEP_LOOP)
+#if defined(__clang__)
 #define SEDGE_KEEP_LOOP
+#else /* gcc unrolls short loops over the taps completely and then loads every constant by its own address   \
+       */
+#define SEDGE_KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
+
+/* Between two steps: gcc would load the weights of all steps first and run out of registers. */
+#define SEDGE_KEEP_ORDER __asm__ volatile("" ::: "memory")
 
 /* In every Linux C library; without one there is no such function and nothing beyond the baseline runs. */
 extern "C" unsigned long getauxval(unsigned long type) __attribute__((weak));

@@ -39,7 +39,10 @@ SEDGE_INLINE int8x8_t two_bytes(const uint8_t* x) {
     return vreinterpret_s8_s16(vdup_n_s16(two));
 }
 
-SEDGE_INLINE Input broadcast(const uint8_t* x) { return {two_bytes(x), two_bytes(x + 2)}; }
+SEDGE_INLINE Input broadcast(const uint8_t* x) {
+    SEDGE_KEEP_ORDER;
+    return {two_bytes(x), two_bytes(x + 2)};
+}
 
 SEDGE_INLINE Weights load_weights(const WeightItem* w) { return vld1q_s8(w); }
 

@@ -33,6 +33,7 @@ using WeightItem = int8_t;
 SEDGE_INLINE Input broadcast(const uint8_t* x) {
     const uint8x16_t order = {0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3};
     int32x4_t four;
+    SEDGE_KEEP_ORDER;
     __asm__("ldr %s0, %1" : "=w"(four) : "m"(*reinterpret_cast<const uint8_t (*)[4]>(x)));
     return vqtbl1q_s8(vreinterpretq_s8_s32(four), order);
 }
@@ -45,7 +46,23 @@ SEDGE_INLINE Acc dot(Acc acc, Input x, Weights w) {
     return vpadalq_s16(acc, pairs);
 }
 
+using Quad = int8x16_t; /* sixteen activations: four steps of one row */
+
+SEDGE_INLINE Quad load_quad(const uint8_t* x) { return vld1q_s8(reinterpret_cast<const int8_t*>(x)); }
+
+/* Activations 4 * Step to 4 * Step + 3. */
+template <size_t Step>
+SEDGE_INLINE Input quarter(Quad x) {
+    constexpr uint8_t f = 4 * Step;
+    const uint8x16_t order = {f,     f + 1, f,     f + 1, f,     f + 1, f,     f + 1,
+                              f + 2, f + 3, f + 2, f + 3, f + 2, f + 3, f + 2, f + 3};
+    SEDGE_KEEP_ORDER;
+    return vqtbl1q_s8(x, order);
+}
+
+#define SEDGE_QUADS 1
 #include "vector_net.inc"
+#undef SEDGE_QUADS
 
 } // namespace neon
 } // namespace sedge
