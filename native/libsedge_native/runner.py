@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import libsedge
+import libsedge.bundle
 import numpy as np
 from libsedge import _core
 from libsedge.bundle import Bundle
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 
 from libsedge_native.emit import _rows
 from libsedge_native.generate import GeneratedModel, generate
-from libsedge_native.toolchain import host_compiler, write_sources
+from libsedge_native.targets import Target, compiler, isas_of, target_of
+from libsedge_native.toolchain import write_sources
 
 #: the hand-written sources, in the repository beside this package
 SOURCE_TREE = Path(__file__).resolve().parents[1]
@@ -149,15 +151,19 @@ def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
 
 
 def write_folder(
-    bundle: Bundle, folder: Path, axis: Axis | None = None, source_tree: Path = SOURCE_TREE
+    bundle: Bundle,
+    folder: Path,
+    axis: Axis | None = None,
+    source_tree: Path = SOURCE_TREE,
+    isas: tuple[str, ...] | None = None,
 ) -> list[str]:
     """Everything a compiler needs, in one existing folder; returns the names of the .cpp files.
 
     The net is generated again from the bundle's signed model.onnx, with the bundle's goldens embedded.
-    axis : of the instrument; None = spectra come on the model's grid.
+    axis : of the instrument; None = spectra come on the model's grid. isas : as for `generate`.
     Raises ToolchainError where the hand-written sources are not there: a wheel does not hold them.
     """
-    model = generate(bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]))
+    model = generate(bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas)
     text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))
     write_sources(model, folder)
     names = list(model.sources)
@@ -188,31 +194,36 @@ def _run(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
+def emulator(machine: Target) -> list[str]:
+    """What starts a program of that machine here: nothing on the machine itself."""
+    return [] if machine.native else [machine.emulator, "-L", machine.sysroot]
+
+
 def build(
     bundle: Bundle,
     out: Path,
     *,
     axis: Axis | None = None,
     static: bool = False,
-    compiler: Sequence[str] | None = None,
-    runner: Sequence[str] | None = (),
+    target: str | None = None,
+    isas: tuple[str, ...] | None = None,
+    check: bool = True,
     source_tree: Path = SOURCE_TREE,
 ) -> str:
     """Compile `out` and run its start checks; returns what `libsedge-run --check` printed.
 
-    compiler : command of a C++17 compiler; None = the host's. runner : what starts a foreign program, such as
-    ("qemu-aarch64",); () = nothing is needed; None = it cannot be run here, so it is not checked.
+    target : a name of `targets.TARGETS`; None = this machine. isas : instruction sets beside "scalar"; None = the
+    target's. check : False where a program of another machine cannot be run here.
     The same bundle and compiler give the same bytes. Raises ToolchainError, and leaves `out` as it was.
     """
+    machine = target_of(target or libsedge.bundle.target())
     with tempfile.TemporaryDirectory(prefix="sedge-") as name:
         folder = Path(name)
-        sources = write_folder(bundle, folder, axis, source_tree)
-        command = list(compiler) if compiler is not None else host_compiler()
-        _run(
-            [*command, *COMPILE_FLAGS, *sources, *LINK_FLAGS, *(["-static"] if static else []), "-o", "run"],
-            folder,
-        )
-        said = "" if runner is None else _run([*runner, str(folder / "run"), "--check"], folder)
+        sources = write_folder(bundle, folder, axis, source_tree, machine.isas if isas is None else isas)
+        flags = [*COMPILE_FLAGS, *machine.flags]
+        linking = [*LINK_FLAGS, *(["-static"] if static else [])]
+        _run([*compiler(machine), *flags, *sources, *linking, "-o", "run"], folder)
+        said = _run([*emulator(machine), str(folder / "run"), "--check"], folder) if check else ""
         temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes((folder / "run").read_bytes())
@@ -235,10 +246,10 @@ def build(
 )
 @click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
 @click.option("--static", is_flag=True, help="Link everything in: the program needs no shared library.")
-@click.option("--compiler", metavar="COMMAND", help="C++17 compiler, such as aarch64-linux-gnu-g++.")
-@click.option("--run-with", metavar="COMMAND", help="What starts the program here, such as qemu-aarch64.")
+@click.option("--target", help="The machine it is for, such as aarch64-linux; default: this one.")
+@click.option("--isas", metavar="NAME,...", help="Instruction sets to link in beside scalar; default: all.")
 @click.option(
-    "--no-check", is_flag=True, help="Do not run the start checks: the program is for another machine."
+    "--no-check", is_flag=True, help="Do not run the start checks: no emulator of the target is here."
 )
 @click.option(
     "--emit", is_flag=True, help="Write the sources into the new folder --out, and compile nothing."
@@ -252,14 +263,15 @@ def build_runner(
     axis_file: str | None,
     saturation: float | None,
     static: bool,
-    compiler: str | None,
-    run_with: str | None,
+    target: str | None,
+    isas: str | None,
     no_check: bool,
     emit: bool,
     source_tree: Path,
 ) -> None:
     """Build libsedge-run: the Python-free program of one model, from a bundle that a pinned key signed."""
     opened = Bundle.open(bundle)
+    chosen = None if isas is None else tuple(name for name in isas.split(",") if name not in ("", "scalar"))
     axis: Axis | None = None
     if axis_file is not None:
         spectra = open_spectra(axis_file)
@@ -273,7 +285,8 @@ def build_runner(
             out.mkdir(parents=True)
         except OSError as why:
             raise ConfigError(f"must be a new folder: {why.strerror}", file=out) from why
-        write_folder(opened, out, axis, source_tree)
+        emitted = isas_of([target or libsedge.bundle.target()]) if chosen is None else chosen
+        write_folder(opened, out, axis, source_tree, emitted)
         click.echo(f"sources in {out}; compile with: c++ {shlex.join(COMPILE_FLAGS)} *.cpp -o libsedge-run")
         return
     said = build(
@@ -281,8 +294,9 @@ def build_runner(
         out,
         axis=axis,
         static=static,
-        compiler=None if compiler is None else shlex.split(compiler),
-        runner=None if no_check else shlex.split(run_with or ""),
+        target=target,
+        isas=chosen,
+        check=not no_check,
         source_tree=source_tree,
     )
     click.echo(said, nl=False)

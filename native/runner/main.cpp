@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 namespace sedge::runner {
@@ -366,10 +367,12 @@ int run(int argc, char** argv) {
         return mistake("start check", broken);
     }
     if (options.check) {
-        std::printf("libsedge-run %s\nbundle   %s\nsha256   %s\nmodel    %s\nisa      %s\nchannels %zu\n"
-                    "classes  %zu\nchecks   goldens, weights and canary hold\n",
+        // Asking for getauxval here also brings it into a static program, where the ARM kernels need it and
+        // only ask weakly.
+        std::printf("libsedge-run %s\nbundle   %s\nsha256   %s\nmodel    %s\nisa      %s\nhwcap    %#lx\n"
+                    "channels %zu\nclasses  %zu\nchecks   goldens, weights and canary hold\n",
                     constants.version, constants.bundle, constants.digest, constants.net->digest,
-                    runner.decider().isa(), constants.channels, constants.classes);
+                    runner.decider().isa(), getauxval(AT_HWCAP), constants.channels, constants.classes);
         return std::fflush(stdout) == 0 ? 0 : kExitFault;
     }
     const char* unusable = runner.input().open(options.source);
