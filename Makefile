@@ -3,6 +3,8 @@
 # make test-arm  the kernels of ARM and big-endian machines under qemu-user (installs Debian packages where root)
 # make study-small  weighting strategies compared on a small simulated set (under 15 minutes on 2 idle cores)
 # make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
+# make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
+# make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
@@ -16,10 +18,12 @@ STUDY_ARGS ?=
 PYTEST_ARGS ?=
 ARM_GRAPHS ?= 20
 BENCH_ARGS ?=
+FRAMES ?= 1000000
+STATES ?= 100000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
 
-.PHONY: demo test test-arm lint bench bench-suite study-small study clean
+.PHONY: demo test soak powerloss test-arm lint bench bench-suite study-small study clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -42,6 +46,12 @@ test: $(VENV)/.installed
 test-arm: $(VENV)/.installed
 	$(BIN)/python tests/arm/install_packages.py
 	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed
+	$(BIN)/python tests/edge/soak.py --frames $(FRAMES) --out build/soak
+
+powerloss: $(VENV)/.installed
+	$(BIN)/python tests/edge/power_loss.py --states $(STATES) --out build/powerloss/powerloss.json
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'

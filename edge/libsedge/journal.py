@@ -91,6 +91,9 @@ class Journal:
             self.resumed = self._db.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
             if stream is not None:
                 self.bind(stream)
+        except sqlite3.Error as error:
+            self.close()
+            raise JournalError(f"cannot be read: {error}", file=self.path) from error
         except BaseException:
             self.close()
             raise

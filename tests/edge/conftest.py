@@ -71,14 +71,18 @@ def _graph() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    generate = pytest.importorskip("libsedge_native.generate", reason="the generator is not installed")
-    from libsedge_native import reference, toolchain
+    pytest.importorskip("libsedge_native.generate", reason="the generator is not installed")
+    return build_tiny_model(tmp_path_factory.mktemp("bundle"))
+
+
+def build_tiny_model(folder: Path) -> TinyModel:
+    """Generate, compile and sign the model in `folder`, with the home folder that trusts it."""
+    from libsedge_native import generate, reference, toolchain
     from libsedge_native.bundle_writer import BundleInfo, write_bundle
 
     graph = _graph()
     generated = generate.generate(graph)
     inputs = generate.default_goldens(graph)
-    folder = tmp_path_factory.mktemp("bundle")
     private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     trusted = (keys.TrustedKey(keys.public_bytes(private), "signing"),)
     (folder / "trusted.keys").write_text("".join(key.line() for key in trusted))
