@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 import click
@@ -69,11 +70,20 @@ class _Trial:
 
     def look(self, ledger: Ledger) -> None:
         if self._store is not None and ledger.journaled >= self.FRAMES:
-            try:
-                self._store.mark_good(self._version)
-            except ModelStoreError as error:  # the stream goes on; the version stays on trial
-                click.echo(f"warning: {error}", err=True)
-            self._store = None
+            self._say(self._store.mark_good)
+
+    def end(self, ledger: Ledger) -> None:
+        """The run came to a clean end."""
+        self.look(ledger)
+        if self._store is not None:
+            self._say(self._store.ended_well)
+
+    def _say(self, what: Callable[[str], None]) -> None:
+        try:
+            what(self._version)
+        except ModelStoreError as error:  # the stream goes on; the version stays on trial
+            click.echo(f"warning: {error}", err=True)
+        self._store = None
 
 
 def _progress(ledger: Ledger) -> None:
@@ -127,6 +137,13 @@ def _text(report: Report, ledger: Ledger) -> str:
 )
 @click.option("--jsonl", type=click.Path(), help="Also append decisions to this file, as JSON lines.")
 @click.option(
+    "--sink",
+    "sink_specs",
+    multiple=True,
+    metavar="SPEC",
+    help="Also hand decisions to jsonl:FILE or zmq:ENDPOINT; may be given again.",
+)
+@click.option(
     "--policy",
     type=click.Choice(POLICIES),
     default="block",
@@ -157,6 +174,7 @@ def run(
     spec: str,
     journal_path: str,
     jsonl: str | None,
+    sink_specs: tuple[str, ...],
     policy: str,
     capacity: int,
     count: int | None,
@@ -183,8 +201,8 @@ def run(
     try:
         classifier.bind(*((source.axis.wavelength_nm, source.axis.mask) if source.axis is not None else ()))
         journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
-        if jsonl is not None:
-            sinks.append(open_sink(f"jsonl:{jsonl}"))
+        for sink_spec in (*([f"jsonl:{jsonl}"] if jsonl is not None else []), *sink_specs):
+            sinks.append(open_sink(sink_spec))
         trial = _Trial(store, opened)
 
         def progress(ledger: Ledger) -> None:
@@ -215,7 +233,7 @@ def run(
             click.echo(f"listening on {source.address}", err=True)
         try:
             report = pipeline.run()
-            trial.look(pipeline.ledger)
+            trial.end(pipeline.ledger)
         except LedgerError:
             click.echo(pipeline.ledger.text())
             raise

@@ -14,7 +14,10 @@ from libsedge.errors import ConfigError
 from libsedge.sinks.base import Sink
 
 #: name -> "module:function"; the function takes the argument and returns a Sink
-SINKS: dict[str, str] = {"jsonl": "libsedge.sinks.jsonl:JsonLines"}
+SINKS: dict[str, str] = {
+    "jsonl": "libsedge.sinks.jsonl:JsonLines",
+    "zmq": "libsedge.sinks.zmq:ZmqPub",
+}
 
 
 def open_sink(spec: str) -> Sink:
