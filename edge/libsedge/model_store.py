@@ -12,6 +12,9 @@ Current, previous, states and the counter stand in one file, so that a crash at 
 state and nothing between; two links could not be switched in one rename. The file is written under another name,
 synchronised, renamed, and its folder synchronised; it carries a CRC-32C of its content.
 
+A version on trial that was started three times and never came to a clean end, killed by a crash or by the watchdog,
+is left for the one before it at the next start.
+
 Anti-rollback: once a version is good, nothing with a smaller counter is installed, activated or returned to, and
 nothing else with the same counter. Until then the version before is one step away: `rollback`, or by itself where the
 current one fails its signature, digest or self-test when it is opened (`open_current`).
@@ -21,115 +24,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import re
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from libsedge import _core
 from libsedge.bundle import Bundle, read_once
 from libsedge.errors import IsaNotBuiltError, IsaNotRunnableError, SedgeError, UnknownIsaError
 from libsedge.keys import TrustedKey
-from libsedge.manifest import parse_json, parse_version
+from libsedge.manifest import parse_version
+from libsedge.model_state import BUNDLE, MAX_STARTS, STORE, Disk, Entry, ModelStoreError, State
 
-FORMAT, VERSION = "libsedge-model-store", 1
-STATES = ("staged", "self-test", "active", "good", "bad")
-STORE, BUNDLE = "store.json", "model.sedge"
-_DIGEST = re.compile("[0-9a-f]{64}")
 _ISA_ERRORS = (UnknownIsaError, IsaNotBuiltError, IsaNotRunnableError)
 
 
-class ModelStoreError(SedgeError):
-    """A model store is damaged, or refuses what was asked of it."""
-
-
-class Disk:
-    """Every call that changes the disk, so that tests can fail each in turn and lose what was not synchronised."""
-
-    def make_folder(self, path: Path) -> None:
-        path.mkdir(mode=0o755)
-
-    def write(self, path: Path, data: bytes) -> None:
-        """A new file; its content is safe only after `sync`."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-
-    def sync(self, path: Path) -> None:
-        """A file's content, or a folder's entries, to the disk."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, old: Path, new: Path) -> None:
-        os.rename(old, new)
-
-    def remove(self, path: Path) -> None:
-        """A file or a folder with its files; nothing where there is none."""
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One installed version: the bundle's SHA-256, its counter, and one of `STATES`."""
-
-    digest: str
-    counter: int
-    state: str
-
-
-@dataclass(frozen=True)
-class State:
-    """What store.json says. `floor` is the largest counter that was ever good; 0 = none."""
-
-    current: str | None = None
-    previous: str | None = None
-    floor: int = 0
-    versions: dict[str, Entry] = field(default_factory=dict)
-
-    def with_entry(self, version: str, entry: Entry) -> State:
-        return replace(self, versions=self.versions | {version: entry})
-
-    def with_state(self, version: str, state: str) -> State:
-        return self.with_entry(version, replace(self.versions[version], state=state))
-
-    def to_bytes(self) -> bytes:
-        body = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        text = json.dumps(body, sort_keys=True)
-        return (
-            json.dumps({"crc32c": _core.crc32c(text.encode()), "store": body}, sort_keys=True, indent=1)
-        ).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> State:
-        """Raises SedgeError or ValueError for anything that `to_bytes` does not write."""
-        body = parse_json(data, STORE)["store"]
-        entries = {version: Entry(**entry) for version, entry in body["versions"].items()}
-        state = cls(body["current"], body["previous"], body["floor"], entries)
-        for version, entry in entries.items():
-            parse_version(version)
-            if (
-                entry.state not in STATES
-                or not _DIGEST.fullmatch(entry.digest)
-                or type(entry.counter) is not int
-            ):
-                raise ValueError(f"version {version} is malformed")
-        for name in (state.current, state.previous):
-            if name is not None and name not in entries:
-                raise ValueError(f"{name} is not installed")
-        if state.to_bytes() != data:
-            raise ValueError("the CRC-32C does not hold, or the text is not what was written")
-        return state
+class _NeverEndedWellError(ModelStoreError):
+    """A version on trial has used up its starts."""
 
 
 class ModelStore:
@@ -342,19 +254,42 @@ class ModelStore:
                 raise ModelStoreError(
                     "no version was activated; run `libsedge model activate`", file=self.folder
                 )
+            entry = state.versions[state.current]
             try:
-                bundle = self._open(state, state.current)
-                bundle.model(isa)
-                return bundle, None
+                if entry.state == "active" and entry.starts >= MAX_STARTS and state.previous is not None:
+                    raise _NeverEndedWellError(
+                        f"was started {entry.starts} times and never ended well",
+                        file=self.path(state.current),
+                    )
+                return self._start(state, isa), None
             except _ISA_ERRORS:
                 raise
             except SedgeError as failed:
                 try:
                     state = self._roll_back(state)
                 except SedgeError as worse:
+                    if isinstance(failed, _NeverEndedWellError):  # the one before is worse
+                        return self._start(state, isa), None
                     raise failed from worse
                 assert state.current is not None
                 return self._open(state, state.current), str(failed)
+
+    def _start(self, state: State, isa: str | None) -> Bundle:
+        """Prove the current version; on trial, its start is counted."""
+        assert state.current is not None
+        bundle = self._open(state, state.current)
+        bundle.model(isa)
+        entry = state.versions[state.current]
+        if entry.state == "active" and entry.starts < MAX_STARTS:
+            self._save(state.with_starts(state.current, entry.starts + 1))
+        return bundle
+
+    def ended_well(self, version: str) -> None:
+        """A run with the current version came to a clean end: its starts count from 0 again."""
+        with self._changing():
+            state = self.state()
+            if version == state.current and state.versions[version].starts:
+                self._save(state.with_starts(version, 0))
 
 
 def describe(store: ModelStore) -> dict[str, Any]:

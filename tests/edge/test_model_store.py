@@ -16,7 +16,8 @@ from libsedge import archive
 from libsedge.bundle import Bundle
 from libsedge.cli import main
 from libsedge.errors import BundleError, SedgeError, SelfTestError, SignatureError, UnknownIsaError
-from libsedge.model_store import BUNDLE, STORE, Disk, ModelStore, ModelStoreError, State
+from libsedge.model_state import BUNDLE, MAX_STARTS, STORE, Disk, ModelStoreError, State
+from libsedge.model_store import ModelStore
 from small_bundle import KEY, forge, relist
 
 
@@ -141,6 +142,66 @@ def test_current_that_fails_at_start_is_rolled_back(release: Callable[..., Path]
     with pytest.raises(BundleError):  # neither is left: what failed first is what is said
         store.open_current()
     assert store.state().current == "1.1.0"
+
+
+def on_trial(release: Callable[..., Path], root: Path) -> ModelStore:
+    """1.0.0 before, 1.1.0 current and on trial."""
+    store, _ = ModelStore.install(release("1.0.0", 1), root)
+    store.activate("1.0.0")
+    ModelStore.install(release("1.1.0", 2), root)
+    store.activate("1.1.0")
+    return store
+
+
+def test_three_starts_without_a_clean_end_roll_back(release: Callable[..., Path], root: Path) -> None:
+    store = on_trial(release, root)
+    for _ in range(2 * MAX_STARTS):  # every run ends well: nothing happens
+        assert store.open_current()[1] is None
+        store.ended_well("1.1.0")
+    for start in range(MAX_STARTS):
+        bundle, failed = store.open_current()
+        assert (bundle.manifest["version"], failed) == ("1.1.0", None)
+        assert store.state().versions["1.1.0"].starts == start + 1
+    bundle, failed = store.open_current()
+    assert bundle.manifest["version"] == "1.0.0"
+    assert failed is not None
+    assert "started 3 times and never ended well" in failed
+    state = store.state()
+    assert (state.current, state.previous, state.versions["1.1.0"].state) == ("1.0.0", None, "bad")
+    for _ in range(2 * MAX_STARTS):  # nothing to go back to: it goes on
+        assert store.open_current()[0].manifest["version"] == "1.0.0"
+
+
+def test_good_versions_and_those_without_a_way_back_are_not_counted_out(
+    release: Callable[..., Path], root: Path
+) -> None:
+    store = on_trial(release, root)
+    store.mark_good("1.1.0")
+    for _ in range(2 * MAX_STARTS):
+        assert store.open_current()[0].manifest["version"] == "1.1.0"
+    assert store.state().versions["1.1.0"].starts == 0
+    ModelStore.install(release("1.2.0", 3), root)
+    store.activate("1.2.0")
+    shutil.rmtree(store.folder / "1.1.0")  # the one before cannot run
+    for _ in range(2 * MAX_STARTS):
+        assert store.open_current()[0].manifest["version"] == "1.2.0"
+
+
+@pytest.mark.parametrize("used", [0, MAX_STARTS])
+def test_opening_that_is_cut_off_anywhere_leaves_one_that_opens(
+    release: Callable[..., Path], root: Path, used: int
+) -> None:
+    store = on_trial(release, root)
+    for _ in range(used):
+        store.open_current()
+    seen = set()
+    for _, _ in attempts(
+        store.folder, lambda disk: ModelStore(store.folder, None, disk).open_current(), Crash
+    ):
+        state = store.state()
+        seen.add((state.current, state.versions["1.1.0"].starts))
+        assert store.open_current()[0].manifest["version"] in ("1.0.0", "1.1.0")
+    assert seen == ({("1.1.0", 0), ("1.1.0", 1)} if used == 0 else {("1.1.0", 3), ("1.0.0", 0)})
 
 
 def test_what_is_not_trusted_is_not_installed(
@@ -271,7 +332,7 @@ def attempts(
     saved = folder.with_name("saved")
     shutil.copytree(folder, saved)
     for when in ("before", "after"):
-        for keep_names in (False, True):
+        for keep_names in (False, True) if error is Crash else (True,):
             at, done = 0, False
             while not done:
                 at += 1
@@ -286,7 +347,7 @@ def attempts(
                 if error is Crash:
                     disk.cut_power(keep_names=keep_names)
                 yield disk, done
-            assert at > 5
+            assert at >= 5
     shutil.rmtree(saved)
 
 
@@ -391,7 +452,11 @@ def test_commands_and_run(release: Callable[..., Path], root: Path, tmp_path: Pa
     assert "current 1.0.0 (active)" in call("model", "activate", store, "1.0.0").stdout
     short = call(*arguments, "--journal", tmp_path / "1.db", "--count", 50, "--json")
     assert short.exit_code == 0, short.output
-    assert json.loads(call("model", "status", store, "--json").stdout)["floor"] == 0  # 50 frames are no trial
+    trial = json.loads(call("model", "status", store, "--json").stdout)
+    assert (trial["floor"], trial["versions"][0]["starts"]) == (
+        0,
+        0,
+    )  # 50 frames prove nothing, but it ended well
     long = call(*arguments, "--journal", tmp_path / "2.db", "--json")
     assert long.exit_code == 0, long.output
     status = json.loads(call("model", "status", store, "--json").stdout)

@@ -15,7 +15,8 @@ from libsedge.errors import ConfigError
 from libsedge.health import Health
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger, LedgerError
-from libsedge.model_store import ModelStore, ModelStoreError
+from libsedge.model_state import ModelStoreError
+from libsedge.model_store import ModelStore
 from libsedge.pipeline import POLICIES, Pipeline, Report
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
