@@ -102,12 +102,52 @@ TARGETS: dict[str, Target] = {
     )
 }
 
+
+@dataclass(frozen=True)
+class BareTarget:
+    """A machine without an operating system: sources and a relocatable object, no shared object."""
+
+    name: str
+    flags: tuple[str, ...]
+    #: qemu-system-arm's board with that core
+    board: str
+    compiler: str = "arm-none-eabi-g++"
+    emulator: str = "qemu-system-arm"
+    packages: tuple[str, ...] = (
+        "gcc-arm-none-eabi",
+        "libnewlib-arm-none-eabi",
+        "libstdc++-arm-none-eabi-newlib",
+        "qemu-system-arm",
+    )
+
+    @property
+    def variable(self) -> str:
+        return f"CXX_{self.name.upper().replace('-', '_')}"
+
+
+_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
+_M7 = ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")
+BARE: dict[str, BareTarget] = {
+    t.name: t
+    for t in (
+        BareTarget("cortex-m3", ("-mcpu=cortex-m3", "-mthumb", "-mfloat-abi=soft"), "mps2-an385"),
+        BareTarget("cortex-m4", _M4, "mps2-an386"),
+        BareTarget("cortex-m7", _M7, "mps2-an500"),
+    )
+}
+
 #: the compilers of the machine itself, in order; CXX comes first where set
 HOST_COMPILERS = ("c++", "g++", "clang++")
 
 
 def target_of(name: str) -> Target:
     """The target of that name; raises ToolchainError."""
+    if name in BARE:
+        raise ToolchainError(
+            "loads no shared object; `libsedge sources --target` writes its source folder",
+            field="target",
+            value=name,
+        )
     if name not in TARGETS:
         raise ToolchainError(f"must be one of {', '.join(TARGETS)}", field="target", value=name)
     return TARGETS[name]
@@ -138,7 +178,7 @@ def host_compiler() -> list[str]:
     raise ToolchainError(f"no C++ compiler found; install one of {', '.join(HOST_COMPILERS)} or set CXX")
 
 
-def compiler(target: Target) -> list[str]:
+def compiler(target: Target | BareTarget) -> list[str]:
     """The command that compiles C++ for a target.
 
     The environment's CXX_<TARGET> (CXX_AARCH64_LINUX and so on), else for this machine `host_compiler()`, for
@@ -147,7 +187,7 @@ def compiler(target: Target) -> list[str]:
     """
     if (command := _from_environment(target.variable)) is not None:
         return command
-    if target.native:
+    if isinstance(target, Target) and target.native:
         return host_compiler()
     if shutil.which(target.compiler):
         return [target.compiler]

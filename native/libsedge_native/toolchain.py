@@ -11,13 +11,14 @@ from pathlib import Path
 from libsedge.errors import ToolchainError
 
 from libsedge_native.generate import GeneratedModel
-from libsedge_native.targets import compiler, host_compiler, target_of
+from libsedge_native.targets import BareTarget, compiler, host_compiler, target_of
 
-__all__ = ["HOST_TARGET", "compile_shared", "host_compiler", "run", "write_sources"]
+__all__ = ["HOST_TARGET", "compile_object", "compile_shared", "host_compiler", "run", "write_sources"]
 
 HOST_TARGET = "x86_64-linux"
 
 COMPILE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-g0")
+OBJECT_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-g0")
 LINK_FLAGS = (
     "-shared",
     "-nostdlib",
@@ -67,3 +68,19 @@ def compile_shared(
             run([*command, *COMPILE_FLAGS, *extra_flags, "-c", source, "-o", objects[-1]], folder)
         run([*command, *LINK_FLAGS, *objects, "-lc", *machine.link, "-o", "model.so"], folder)
         return (folder / "model.so").read_bytes()
+
+
+def compile_object(generated: GeneratedModel, target: BareTarget, extra_flags: Sequence[str] = ()) -> bytes:
+    """Bytes of one relocatable object for a machine without an operating system: what its firmware links.
+
+    Generate with isas=(): only the scalar kernel fits. Raises ToolchainError as `compile_shared` does.
+    """
+    command = [*compiler(target), *target.flags]
+    with tempfile.TemporaryDirectory(prefix="sedge-") as name:
+        folder = Path(name)
+        write_sources(generated, folder)
+        run(
+            [*command, *OBJECT_FLAGS, *extra_flags, "-r", "-nostdlib", *generated.sources, "-o", "model.o"],
+            folder,
+        )
+        return (folder / "model.o").read_bytes()

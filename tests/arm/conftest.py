@@ -71,3 +71,9 @@ def m_net(length: int = 5400, classes: int = 12) -> Graph:
 @pytest.fixture(scope="session")
 def net() -> Graph:
     return m_net()
+
+
+@pytest.fixture(scope="session")
+def short_net() -> Graph:
+    """The same layers over 1,000 inputs, for boards with little memory."""
+    return m_net(1000)

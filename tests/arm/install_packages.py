@@ -11,14 +11,15 @@ import subprocess
 import sys
 
 from libsedge_native.emulate import available
-from libsedge_native.targets import TARGETS
+from libsedge_native.targets import BARE, TARGETS
 
 
 def main() -> int:
     emulated = [target for target in TARGETS.values() if target.emulator]
-    packages = sorted({package for target in emulated for package in target.packages})
+    packages = sorted({package for target in (*emulated, *BARE.values()) for package in target.packages})
     print("Debian packages for the emulated machines:", " ".join(packages))
     missing = [target.name for target in emulated if available(target)]
+    missing += [t.name for t in BARE.values() if not (shutil.which(t.compiler) and shutil.which(t.emulator))]
     if not missing:
         print("all of them are there")
         return 0

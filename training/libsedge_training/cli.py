@@ -27,6 +27,10 @@ commands: dict[str, tuple[str, str]] = {
         "libsedge_native.runner:build_runner",
         "Compile a bundle into one program that needs no Python.",
     ),
+    "sources": (
+        "libsedge_native.commands.sources:sources",
+        "Write a model's C++ as one folder, for any compiler.",
+    ),
     "selftest": (
         "libsedge_native.commands.selftest:selftest",
         "Run a bundle's goldens on another machine, emulated.",

@@ -1,0 +1,83 @@
+"""`libsedge sources`: a model as one folder of C++ that any compiler builds, for machines without Linux too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from libsedge.bundle import Bundle, read_once
+from libsedge.errors import ConfigError
+from numpy.typing import NDArray
+
+from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
+from libsedge_native.toolchain import compile_object, compile_shared, write_sources
+
+
+def read_model(file: Path) -> tuple[bytes, NDArray[np.int8] | None]:
+    """ONNX bytes and golden inputs of a verified bundle, or the bytes of an ONNX file and None."""
+    data = read_once(file)
+    if data.startswith(b"PK"):
+        bundle = Bundle.open(file)
+        return bundle.members["model.onnx"], np.array(bundle.goldens[0])
+    return data, None
+
+
+def write_folder(generated: GeneratedModel, folder: Path, more: dict[str, bytes]) -> None:
+    """All files of a model, and `more`, into a new folder, whole or not at all; raises ConfigError."""
+    if folder.exists():
+        raise ConfigError("exists already", field="--output", value=os.fspath(folder))
+    if not folder.resolve().parent.is_dir():
+        raise ConfigError("its folder does not exist", field="--output", value=os.fspath(folder))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.resolve().parent))
+    try:
+        write_sources(generated, temporary)
+        for name, data in more.items():
+            (temporary / name).write_bytes(data)
+        temporary.chmod(0o755)
+        os.rename(temporary, folder)
+    except OSError as why:
+        raise ConfigError(
+            f"cannot be written: {why.strerror}", field="--output", value=os.fspath(folder)
+        ) from why
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder."
+)
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Only this machine's kernels, and the compiled model beside the sources; cortex-m4 and so on too.",
+)
+def sources(file: Path, output: Path, target: str | None) -> None:
+    """Write the C++ of a bundle or of an int8 QDQ ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
+
+    Without --target it has the kernels of every machine; each compiler leaves out what its machine cannot have. No
+    heap and no library but memcpy and memset; the sizes are macros of model.h.
+    """
+    onnx, goldens = read_model(file)
+    if target in BARE:
+        generated = generate(onnx, goldens, ())
+        more = {"model.o": compile_object(generated, BARE[target])}
+    elif target is not None:
+        generated = generate(onnx, goldens, target_of(target).isas)
+        more = {"model.so": compile_shared(generated, target)}
+    else:
+        generated = generate(onnx, goldens, isas_of(TARGETS))
+        more = {}
+    write_folder(generated, output, more)
+    click.echo(f"{output}: {len(generated.files)} sources, kernels {', '.join(generated.isas)}")
+    click.echo(
+        f"arena {generated.arena_bytes:,} bytes, {generated.input_len} inputs, {generated.classes} classes"
+    )
+    for name, data in more.items():
+        click.echo(f"{name}: {len(data):,} bytes for {target}")

@@ -1,0 +1,172 @@
+"""The source folder, and models on bare Cortex-M boards that QEMU emulates."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from libsedge.cli import main
+from libsedge.errors import ToolchainError
+from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.ir import Conv1d, Dense, Graph, Quant, Tensor
+from libsedge_native.onnx_export import to_onnx
+from libsedge_native.random_graph import random_graph
+from libsedge_native.targets import BARE, BareTarget, compiler, host_compiler, target_of
+from libsedge_native.toolchain import compile_object
+
+HERE = Path(__file__).parent / "cortexm"
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+EMULATOR = (
+    "-nographic",
+    "-monitor",
+    "none",
+    "-serial",
+    "none",
+    "-semihosting-config",
+    "enable=on,target=native",
+)
+GOOD = "every golden vector bit for bit"
+BAD_GOLDEN = "an embedded golden vector did not come out bit for bit"
+
+
+@pytest.fixture(params=BARE.values(), ids=BARE)
+def board(request: pytest.FixtureRequest) -> BareTarget:
+    target: BareTarget = request.param
+    missing = [tool for tool in (target.compiler, target.emulator) if not shutil.which(tool)]
+    if missing:
+        why = f"{', '.join(missing)} not installed (Debian: {' '.join(target.packages)})"
+        if os.environ.get("LIBSEDGE_ARM") == "required":
+            pytest.fail(why)
+        pytest.skip(why)
+    return target
+
+
+def boot(board: BareTarget, generated: GeneratedModel, model: bytes, folder: Path) -> str:
+    """Links the firmware, runs it, and returns its verdict; asserts that exit status and verdict agree."""
+    (folder / "model.o").write_bytes(model)
+    for name in ("model.h", "libsedge.h"):
+        (folder / name).write_text(generated.files[name])
+    flags = [
+        "-std=c++17",
+        "-O2",
+        *WARNINGS,
+        "-fno-exceptions",
+        "-fno-rtti",
+        "-nostartfiles",
+        "-I",
+        str(folder),
+    ]
+    command = [*compiler(board), *board.flags, *flags, f"-DNET_MACRO=SEDGE_{generated.name.upper()}"]
+    firmware = [HERE / "main.cpp", folder / "model.o", "-T", HERE / "board.ld", "-lc", "-lgcc"]
+    subprocess.run([*command, *firmware, "-o", folder / "firmware.elf"], check=True)
+    run = [board.emulator, "-M", board.board, *EMULATOR, "-kernel", folder / "firmware.elf"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+    verdict = (done.stdout + done.stderr).strip()
+    assert (done.returncode == 0) == (verdict == GOOD), done
+    return verdict
+
+
+def test_the_goldens_come_out_on_a_bare_board(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
+    for graph in (short_net, random_graph(4)):
+        generated = generate(graph, isas=())
+        assert boot(board, generated, compile_object(generated, board, WARNINGS), tmp_path) == GOOD
+
+
+def test_the_object_needs_no_library(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
+    """memcpy and memset at most; without an FPU libgcc's float helpers too."""
+    (tmp_path / "model.o").write_bytes(compile_object(generate(short_net, isas=()), board))
+    nm = board.compiler.replace("g++", "nm")
+    out = subprocess.run([nm, "-u", tmp_path / "model.o"], capture_output=True, text=True, check=True).stdout
+    needed = {line.split()[-1] for line in out.splitlines()} - {"memcpy", "memset"}
+    helpers = {"f2iz", "fadd", "fcmpeq", "fcmpgt", "fcmplt", "fmul", "i2f"}
+    assert needed <= ({f"__aeabi_{name}" for name in helpers} if "-mfloat-abi=soft" in board.flags else set())
+
+
+def test_a_wrong_weight_is_noticed(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
+    """Negative control of the board's self-test."""
+    fc = short_net.ops[-1]
+    assert isinstance(fc, Dense)
+    generated = generate(short_net, isas=())
+    broken = bytearray(compile_object(generated, board))
+    at = broken.find(fc.weight.tobytes())
+    assert at >= 0
+    broken[at : at + 64] = bytes((byte + 40) % 256 for byte in broken[at : at + 64])
+    assert boot(board, generated, bytes(broken), tmp_path) == BAD_GOLDEN
+
+
+def test_a_wrong_rounding_rule_is_noticed(board: BareTarget, tmp_path: Path) -> None:
+    """Negative control: half away from zero instead of half to even."""
+    weight = np.arange(-60, 60, 2, dtype=np.int8).reshape(60, 1, 1) + np.int8(1)
+    conv = Conv1d("conv", weight, np.zeros(60, np.int32), np.full(60, 0.5, np.float32), Quant(1.0, 0))
+    graph = Graph("ties", Tensor(1, 1, Quant(1.0, 0)), (conv,))
+    generated = generate(graph, np.arange(-3, 4, dtype=np.int8).reshape(-1, 1), ())
+    assert boot(board, generated, compile_object(generated, board), tmp_path) == GOOD
+    wrong = compile_object(generated, board, ("-DSEDGE_TEST_ROUND_HALF_AWAY",))
+    assert boot(board, generated, wrong, tmp_path) == BAD_GOLDEN
+
+
+def test_a_short_arena_is_noticed(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
+    """Negative control of the firmware's canaries."""
+    generated = generate(short_net, isas=())
+    real, short = (f"ARENA_BYTES {generated.arena_bytes - less}\n" for less in (0, 64))
+    assert real in generated.files["model.h"]
+    lying = replace(
+        generated, files={**generated.files, "model.h": generated.files["model.h"].replace(real, short)}
+    )
+    assert boot(board, lying, compile_object(lying, board), tmp_path) == "the arena was overrun"
+
+
+def test_a_missing_bare_compiler_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match="gcc-arm-none-eabi"):
+        compile_object(generate(random_graph(1), isas=()), BARE["cortex-m4"])
+    with pytest.raises(ToolchainError, match="libsedge sources"):
+        target_of("cortex-m4")
+
+
+def test_the_source_folder_compiles_as_it_says(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(to_onnx(random_graph(5)))
+    arguments = ["sources", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "drop")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "neondot, neon, armv7neon, scalar" in result.output
+    (tmp_path / "drop" / "main.cpp").write_text(
+        '#include "model.h"\nint main() {\n    alignas(64) static uint8_t arena[SEDGE_NET_ARENA_BYTES];\n'
+        "    sedge_model model;\n    if (sedge_init(&model, &sedge_net_net, 0, arena, sizeof arena) != SEDGE_OK)\n"
+        "        return 1;\n    return sedge_self_test(&model) == SEDGE_OK ? 0 : 2;\n}\n"
+    )
+    sources = sorted((tmp_path / "drop").glob("*.cpp"))
+    command = [*host_compiler(), "-std=c++17", "-O2", *sources, "-o", tmp_path / "program"]
+    subprocess.run(command, check=True)
+    assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["drop", "model.onnx", "program"]
+
+
+def test_a_source_folder_for_a_bare_board_has_its_object(board: BareTarget, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(to_onnx(random_graph(5)))
+    arguments = [
+        "sources",
+        str(tmp_path / "model.onnx"),
+        "-o",
+        str(tmp_path / "drop"),
+        "--target",
+        board.name,
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "kernels scalar\n" in result.output
+    names = {path.name for path in (tmp_path / "drop").iterdir()}
+    assert names == {
+        *("libsedge.h", "model.cpp", "model.h", "model.o", "model_api.cpp", "requantise.h", "scalar.h"),
+    }
