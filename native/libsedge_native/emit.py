@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Source, Step
+from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Place, Source, Step
 
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
@@ -62,26 +62,29 @@ def _constant(constant: Constant) -> dict[str, Any]:
     }
 
 
-def _address(kernel: Kernel, buffer: int, ctype: str, const: bool) -> str:
+def _address(kernel: Kernel, place: Place, ctype: str, const: bool) -> str:
     """The C++ expression of a step's source or target."""
-    if buffer == INPUT:
-        return "input"
-    if buffer == LOGITS:
-        return "logits"
+    skip = f" + {place.skip}" if place.skip else ""
+    if place.buffer == INPUT:
+        return f"input{skip}"
+    if place.buffer == LOGITS:
+        return f"logits{skip}"
     kind = f"const {ctype}*" if const else f"{ctype}*"
-    return f"reinterpret_cast<{kind}>(bytes + {kernel.buffers[buffer].offset})"
+    return f"reinterpret_cast<{kind}>(bytes + {kernel.buffers[place.buffer].offset}{skip})"
 
 
 def _step(kernel: Kernel, step: Step) -> dict[str, Any]:
+    inputs = ["x", "x2"][: len(step.sources)]
     return {
         "name": step.name,
         "comment": step.comment,
         "shape": step.shape,
         "template": f"sedge::{kernel.isa}::{step.kind}<shape_{step.name}>",
+        "inputs": ", ".join(inputs),
+        "parameters": ", ".join(f"const {step.source_type}* {name}" for name in inputs),
         "arguments": "".join(f", constants.{c.name}" for c in step.constants),
-        "source_type": step.source_type,
         "target_type": step.target_type,
-        "source": _address(kernel, step.source, step.source_type, True),
+        "sources": ", ".join(_address(kernel, place, step.source_type, True) for place in step.sources),
         "target": _address(kernel, step.target, step.target_type, False),
         "shown": step.shown,
     }
@@ -114,6 +117,7 @@ def _render(template: str, source: Source) -> str:
         macro=f"SEDGE_{graph.name.upper()}",
         digest=source.digest,
         macs=graph.macs,
+        notes=source.notes,
         arena_bytes=source.arena_bytes,
         align=ALIGN,
         input_len=graph.input.channels * graph.input.length,

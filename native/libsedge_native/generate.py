@@ -15,7 +15,7 @@ from libsedge_native import constants, emit, reference
 from libsedge_native.ir import Graph
 from libsedge_native.lowered import Kernel, Source
 from libsedge_native.onnx_export import to_onnx
-from libsedge_native.onnx_import import from_onnx
+from libsedge_native.onnx_import import read_onnx
 from libsedge_native.passes import lower
 
 #: hand-written files that a model is compiled with; copied beside the generated ones
@@ -39,6 +39,8 @@ class GeneratedModel:
     classes: int
     isas: tuple[str, ...]
     onnx: bytes
+    #: what the import converted or left to others, one line each
+    notes: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -73,7 +75,8 @@ def generate(
     Raises ModelError. The same model and goldens give the same bytes.
     """
     onnx = model if isinstance(model, bytes) else to_onnx(model)
-    graph = from_onnx(onnx)
+    imported = read_onnx(onnx)
+    graph = imported.graph
     digest = hashlib.sha256(onnx).hexdigest()
     inputs = default_goldens(graph) if goldens is None else np.asarray(goldens)
     size = graph.input.channels * graph.input.length
@@ -90,6 +93,7 @@ def generate(
             (constants.crc32c(constants.image(k, "<")), constants.crc32c(constants.image(k, ">")))
             for k in program.kernels
         ),
+        imported.notes,
     )
     files = {"model.cpp": emit.model_cpp(source), "model.h": emit.model_h(source)}
     files.update(_runtime_files(program.kernels))
@@ -103,4 +107,5 @@ def generate(
         classes=graph.output.channels,
         isas=tuple(k.isa for k in program.kernels),
         onnx=onnx,
+        notes=imported.notes,
     )

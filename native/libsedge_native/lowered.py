@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.ir import Conv1d, Graph, MaxPool1d, Op, Tensor
 
-#: ends of a kernel's chain of buffers
+#: the ends of a kernel: the int8 input and the int8 logits
 INPUT = -1
 LOGITS = -2
 
@@ -19,11 +19,20 @@ ALIGN = 64
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One fused group: a convolution with its pool, a pool, or a global average."""
+    """One fused group: a convolution with its pool, or any other op alone.
+
+    It reads the stages (or the graph's input, ir.INPUT) named in `inputs`, whose tensors are `xs`.
+    """
 
     ops: tuple[Op, ...]
-    x: Tensor
+    inputs: tuple[str, ...]
+    xs: tuple[Tensor, ...]
     y: Tensor
+
+    @property
+    def x(self) -> Tensor:
+        """The first input's tensor; the only one except behind Add and Concat."""
+        return self.xs[0]
 
     @property
     def name(self) -> str:
@@ -47,6 +56,14 @@ class Buffer:
     offset: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a step reads or writes: `skip` bytes into a buffer, the input or the logits."""
+
+    buffer: int
+    skip: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A named array of a kernel: int8_t, int16_t, int32_t or float."""
@@ -66,15 +83,18 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of a kernel template: `sedge::<isa>::<kind><shape>(source, target, constants...)`."""
+    """One call of a kernel template: `sedge::<isa>::<kind><shape>(sources..., target, constants...)`.
+
+    Several steps may fill one buffer (the parts of a Concat).
+    """
 
     kind: str
     name: str
     comment: tuple[str, ...]
     shape: tuple[tuple[str, int], ...]
     constants: tuple[Constant, ...]
-    source: int
-    target: int
+    sources: tuple[Place, ...]
+    target: Place
     source_type: str
     target_type: str
     #: (channels, length) of an int8 [channels][length] target that sedge_trace may show, or None
@@ -118,6 +138,8 @@ class Source:
     golden_outputs: NDArray[Any]
     #: per kernel: CRC-32C of its constants as a (little-endian, big-endian) machine holds them
     crcs: tuple[tuple[int, int], ...]
+    #: what the import converted or left to others
+    notes: tuple[str, ...] = ()
 
     @property
     def arena_bytes(self) -> int:

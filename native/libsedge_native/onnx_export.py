@@ -12,7 +12,20 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant
+from libsedge_native.ir import INPUT as IR_INPUT
+from libsedge_native.ir import (
+    Add,
+    AveragePool1d,
+    Conv1d,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Graph,
+    MaxPool1d,
+    Op,
+    Quant,
+    Tensor,
+)
 
 OPSET = 17
 IR_VERSION = 8
@@ -29,7 +42,7 @@ class _Writer:
         self.constants: list[TensorProto] = []
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def node(self, kind: str, inputs: list[str], output: str, name: str = "", **attributes: Any) -> str:
@@ -62,26 +75,18 @@ class _Writer:
             out.append(self.node("DequantizeLinear", inputs, f"{name}_dq", axis=0))
         return out
 
+    def window(self, op: MaxPool1d | AveragePool1d, kind: str, x: str, y: str, **attributes: Any) -> str:
+        if any(op.pads):
+            attributes["pads"] = list(op.pads)
+        return self.node(kind, [x], y, op.name, kernel_shape=[op.kernel], strides=[op.stride], **attributes)
 
-def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
-    """Serialise a graph as QDQ ONNX (opset 17). The same graph gives the same bytes.
-
-    Input `input` int8 [1, channels, length], output `logits` int8 [1, classes].
-
-    unsigned : write the same network with uint8 activations (every value plus 128), the form in which ONNX
-        Runtime is fastest on x86; for comparing with it only, `from_onnx` refuses it.
-    """
-    w = _Writer(unsigned)
-    kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
-    x = w.dequantise(INPUT, graph.input.quant)
-    flat = False
-    last = graph.ops[-1].name
-    for op, tensor, out in zip(graph.ops, graph.tensors, graph.tensors[1:], strict=False):
+    def op(self, op: Op, xs: list[str], ts: tuple[Tensor, ...]) -> str:
+        """The float node of an op; returns the name of its result."""
         y = f"{op.name}_float"
         if isinstance(op, Conv1d):
-            y = w.node(
+            return self.node(
                 "Conv",
-                [x, *w.parameters(op, tensor.quant.scale)],
+                [xs[0], *self.parameters(op, ts[0].quant.scale)],
                 y,
                 op.name,
                 kernel_shape=[op.weight.shape[2]],
@@ -90,20 +95,44 @@ def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
                 pads=list(op.pads),
                 group=op.groups,
             )
-        elif isinstance(op, MaxPool1d):
-            y = w.node("MaxPool", [x], y, op.name, kernel_shape=[op.kernel], strides=[op.stride])
-        elif isinstance(op, GlobalAveragePool):
-            y = w.node("GlobalAveragePool", [x], y, op.name)
-        elif isinstance(op, Flatten):
-            y, flat = w.node("Flatten", [x], y, op.name, axis=1), True
-        elif isinstance(op, Dense):
-            y = w.node("Gemm", [x, *w.parameters(op, tensor.quant.scale)], y, op.name, transB=1)
-        if isinstance(op, (Conv1d, Dense)) and op.relu and op.quant.zero_point != -128:
+        if isinstance(op, MaxPool1d):
+            return self.window(op, "MaxPool", xs[0], y)
+        if isinstance(op, AveragePool1d):
+            return self.window(op, "AveragePool", xs[0], y, count_include_pad=int(op.include_pad))
+        if isinstance(op, GlobalAveragePool):
+            return self.node("GlobalAveragePool", xs, y, op.name)
+        if isinstance(op, Flatten):
+            return self.node("Flatten", xs, y, op.name, axis=1)
+        if isinstance(op, Dense):
+            return self.node("Gemm", [xs[0], *self.parameters(op, ts[0].quant.scale)], y, op.name, transB=1)
+        if isinstance(op, Add):
+            return self.node("Add", xs, y, op.name)
+        return self.node("Concat", xs, y, op.name, axis=1)
+
+
+def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
+    """Serialise a graph as QDQ ONNX (opset 17). The same graph gives the same bytes.
+
+    Input `input` int8 [1, channels, length], output `logits` int8 [1, classes].
+
+    unsigned : write the same network with uint8 activations (every value plus 128), the form in which ONNX
+        Runtime is fastest on x86; for comparing with it.
+    """
+    w = _Writer(unsigned)
+    kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
+    real = {IR_INPUT: w.dequantise(INPUT, graph.input.quant)}
+    last = graph.ops[-1].name
+    flat: set[str] = set()
+    for op, out in zip(graph.ops, graph.tensors[1:], strict=True):
+        y = w.op(op, [real[name] for name in op.inputs], graph.sources(op))
+        if isinstance(op, (Conv1d, Dense, Add)) and op.relu and op.quant.zero_point != -128:
             y = w.node("Relu", [y], f"{op.name}_relu")
-        x = w.quantise(y, OUTPUT if op.name == last else f"{op.name}_q", out.quant)
+        if isinstance(op, Flatten) or flat & set(op.inputs):
+            flat.add(op.name)
+        stored = w.quantise(y, OUTPUT if op.name == last else f"{op.name}_q", out.quant)
         if op.name != last:
-            x = w.dequantise(x, out.quant)
-    shape = [1, graph.output.channels] if flat else [1, graph.output.channels, 1]
+            real[op.name] = w.dequantise(stored, out.quant)
+    shape = [1, graph.output.channels] if last in flat else [1, graph.output.channels, 1]
     proto = helper.make_graph(
         w.nodes,
         graph.name,

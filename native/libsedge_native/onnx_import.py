@@ -1,26 +1,29 @@
 """QDQ ONNX to IR. What cannot be proved to mean an IR graph is refused by name, op and reason.
 
-Accepted is a chain: int8 input, DequantizeLinear, then groups of float ops (Conv, Relu, MaxPool,
-GlobalAveragePool, Flatten, Gemm), each closed by QuantizeLinear and DequantizeLinear, the last one by the
-QuantizeLinear that is the output. One pass over the nodes in file order: a node may only use what stands
-before it, so cycles cannot pass.
+Accepted are graphs of float ops whose activations are dequantised and whose results are quantised again:
+`DequantizeLinear, op, [Relu or Clip], QuantizeLinear`, with int8 or uint8 activations, in the 1-D spelling or
+the 2-D one with H = 1 or W = 1; ops that move nothing in between; and behind the logits a DequantizeLinear and
+a Softmax, which are left to the decision. One pass over the nodes in file order: a node may only use what
+stands before it, so cycles cannot pass.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from libsedge.errors import ModelError
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from libsedge_native.ir import (
+    INPUT,
     MAX_LENGTH,
+    MAX_OPS,
     MAX_WEIGHTS,
+    Add,
+    AveragePool1d,
+    Concat,
     Conv1d,
     Dense,
     Flatten,
@@ -31,319 +34,342 @@ from libsedge_native.ir import (
     Quant,
     Tensor,
 )
+from libsedge_native.onnx_checks import MAX_BYTES, check_model, covers, without_unread
+from libsedge_native.onnx_constants import ATTRIBUTES, Constants, attributes, clean_name, refuse
+from libsedge_native.onnx_shapes import Layout, layout, moved, window
+from libsedge_native.onnx_values import Pending, Value
 
-MAX_BYTES = 1 << 28
-MAX_NODES = 2048
-OPSETS = range(13, 22)
-MAX_IR_VERSION = 10
-
-_ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "QuantizeLinear": {"axis": 1, "saturate": 1, "output_dtype": 0, "block_size": 0, "precision": 0},
-    "DequantizeLinear": {"axis": 1, "block_size": 0},
-    "Conv": {
-        "auto_pad": b"NOTSET",
-        "dilations": [1],
-        "group": 1,
-        "kernel_shape": None,
-        "pads": [0, 0],
-        "strides": [1],
-    },
-    "MaxPool": {
-        "auto_pad": b"NOTSET",
-        "ceil_mode": 0,
-        "dilations": [1],
-        "kernel_shape": None,
-        "pads": [0, 0],
-        "storage_order": 0,
-        "strides": [1],
-    },
-    "GlobalAveragePool": {},
-    "Flatten": {"axis": 1},
-    "Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
-    "Relu": {},
-}
-#: attributes that must keep their default, because nothing else is proved
-_FIXED = {
-    "auto_pad",
-    "ceil_mode",
-    "storage_order",
-    "saturate",
-    "output_dtype",
-    "block_size",
-    "precision",
-    "transA",
-}
+MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+_ELEM = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
 
 
 @dataclass(frozen=True)
-class _Parameter:
-    """A dequantised initialiser: integers and their scale per output channel."""
+class Imported:
+    """A graph and what the model said around it: notes on what was converted or left out."""
 
-    values: NDArray[Any]
-    scale: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A float op that waits for its output quantisation; `relu` once a Relu node stands behind it."""
-
-    kind: str
-    build: Callable[[Quant, bool], Op]
-    relu: bool = False
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """The activation at the end of the chain so far."""
-
-    name: str
-    #: "int8" (quantised), "real" (dequantised) or "pending" (float op that waits for its QuantizeLinear)
-    state: str
-    quant: Quant | None
-    pending: _Pending | None = None
-
-
-def _name(text: str, fallback: str) -> str:
-    clean = re.sub(r"[^0-9A-Za-z_]", "_", text)[:64]
-    return clean if clean.isidentifier() else fallback
+    graph: Graph
+    notes: tuple[str, ...]
 
 
 class _Reader:
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
-        self.constants: dict[str, TensorProto] = {}
-        for tensor in self.graph.initializer:
-            if tensor.name in self.constants:
-                raise ModelError("defined twice", field="initialiser", value=tensor.name)
-            self.constants[tensor.name] = tensor
-        self.parameters: dict[str, _Parameter] = {}
+        self.constants = Constants(model.graph)
+        self.values: dict[str, Value] = {}
+        self.pending_used: set[str] = set()
+        self.tensors: dict[str, Tensor] = {}
+        self.flat: set[str] = set()
         self.ops: list[Op] = []
-        self.input_quant: Quant | None = None
-        self.input, self.chain = self._input()
+        self.weights = 0
+        self.notes: list[str] = []
+        self.input_shape, self.input_name = self._input()
 
-    def _input(self) -> tuple[tuple[int, int], _Chain]:
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _input(self) -> tuple[tuple[int, int], str]:
         inputs = [v for v in self.graph.input if v.name not in self.constants]
         if len(inputs) != 1 or len(self.graph.output) != 1:
             raise ModelError("exactly one input and one output are needed", field="graph", value=len(inputs))
         kind = inputs[0].type.tensor_type
         dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
-        if kind.elem_type != TensorProto.INT8 or len(dims) != 3 or dims[0] != 1:
+        field = f"input {inputs[0].name!r}"
+        dims[:1] = [
+            1 if size == -1 else size for size in dims[:1]
+        ]  # a batch of any size: one of them is read
+        if kind.elem_type not in _ELEM or not 2 <= len(dims) <= 4 or dims[0] != 1:
             raise ModelError(
-                "must be int8 [1, channels, length]", field=f"input {inputs[0].name!r}", value=dims
+                "must be int8, uint8 or float [1, channels, length], or 2-D with H or W 1",
+                field=field,
+                value=dims,
             )
-        if not (1 <= dims[1] <= MAX_LENGTH and 1 <= dims[2] <= MAX_LENGTH):
-            raise ModelError(f"dimensions must be 1 to {MAX_LENGTH}", field="input", value=dims)
-        return (dims[1], dims[2]), _Chain(inputs[0].name, "int8", None)
+        if not all(1 <= size <= MAX_LENGTH for size in dims):
+            raise ModelError(f"dimensions must be 1 to {MAX_LENGTH}", field=field, value=dims)
+        if len(dims) == 4 and 1 not in dims[2:]:
+            raise ModelError("only 1-D nets are supported: H or W must be 1", field=field, value=dims)
+        state = "float" if kind.elem_type == TensorProto.FLOAT else "stored"
+        value = Value(state, INPUT, tuple(dims), dtype=_ELEM[kind.elem_type])
+        self.values[inputs[0].name] = value
+        return (dims[1], math.prod(dims[2:])) if len(dims) > 2 else (1, dims[1]), inputs[0].name
 
-    def refuse(self, node: NodeProto, why: str, value: object = None) -> ModelError:
-        return ModelError(why, field=f"node {node.name or node.output[0]!r} ({node.op_type})", value=value)
+    def set_input(self, quant: Quant) -> None:
+        self.tensors[INPUT] = Tensor(*self.input_shape, quant)
 
-    def constant(self, node: NodeProto, name: str) -> NDArray[Any]:
-        tensor = self.constants.get(name)
-        if tensor is None:
-            raise self.refuse(node, "this input must be an initialiser", name)
-        if (
-            any(d < 0 for d in tensor.dims)
-            or np.prod([int(d) for d in tensor.dims], dtype=object) > MAX_WEIGHTS
-        ):
-            raise self.refuse(node, "the initialiser is too large", list(tensor.dims))
-        try:
-            return np.asarray(numpy_helper.to_array(tensor))
-        except Exception as broken:  # onnx raises many types for malformed tensors
-            raise self.refuse(node, f"initialiser {name!r} cannot be read: {broken}") from broken
-
-    def attributes(self, node: NodeProto) -> dict[str, Any]:
-        known = _ATTRIBUTES[node.op_type]
-        out = dict(known)
-        for attribute in node.attribute:
-            if attribute.name not in known:
-                raise self.refuse(node, "unknown attribute", attribute.name)
-            out[attribute.name] = helper.get_attribute_value(attribute)
-        for name in sorted(_FIXED & set(known)):
-            if out[name] != known[name]:
-                raise self.refuse(node, f"attribute {name} must be {known[name]!r}", out[name])
-        return out
-
-    def quant(self, node: NodeProto) -> Quant:
-        if len(node.input) != 3:
-            raise self.refuse(node, "scale and zero point must both be given", list(node.input))
-        scale, zero = self.constant(node, node.input[1]), self.constant(node, node.input[2])
-        if scale.dtype != np.float32 or scale.size != 1 or zero.dtype != np.int8 or zero.size != 1:
-            raise self.refuse(
-                node, "activations need one float32 scale and one int8 zero point", str(zero.dtype)
-            )
-        try:
-            return Quant(float(scale.reshape(())), int(zero.reshape(())))
-        except ModelError as wrong:
-            raise self.refuse(node, str(wrong)) from wrong
-
-    def parameter(self, node: NodeProto, axis: int) -> None:
-        """DequantizeLinear of an initialiser."""
-        values = self.constant(node, node.input[0])
-        if len(node.input) < 2 or len(node.input) > 3 or values.ndim < 1:
-            raise self.refuse(node, "needs values, a scale and at most a zero point")
-        scale = self.constant(node, node.input[1])
-        channels = values.shape[axis if -values.ndim <= axis < values.ndim else 0]
-        if scale.dtype != np.float32 or scale.size not in (1, channels):
-            raise self.refuse(node, f"the scale must be float32 with 1 or {channels} values", scale.shape)
-        if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
-            raise self.refuse(node, "scales must be positive and finite")
-        if len(node.input) == 3 and np.any(self.constant(node, node.input[2]) != 0):
-            raise self.refuse(node, "the zero point of weights and biases must be 0")
-        if scale.size > 1 and axis not in (0, 1, -values.ndim) and channels > 1:
-            raise self.refuse(node, "the scale must run along the output channels", axis)
-        per_channel = np.broadcast_to(scale.reshape(-1), (channels,)).astype(np.float32)
-        if node.output[0] in self.parameters:
-            raise self.refuse(node, "defined twice", node.output[0])
-        self.parameters[node.output[0]] = _Parameter(
-            values, per_channel if scale.size > 1 else scale.reshape(-1)
+    def name(self, node: NodeProto) -> str:
+        """An IR name for a node: its own, made an identifier, and never one that is taken."""
+        fallback = f"{node.op_type.lower()}_{len(self.ops)}"
+        taken = {op.name for op in self.ops}
+        name = clean_name(node.name, fallback)
+        return (
+            name
+            if name not in taken
+            else next(n for i in range(512) if (n := f"{fallback}_{i}") not in taken)
         )
 
-    def weights(
-        self, node: NodeProto, transposed: bool
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
-        """Integer weight [O, ...], integer bias [O], weight scale [O]; the bias's scale is proved to be s_x
-        * s_w.
-        """
-        if len(node.input) not in (2, 3):
-            raise self.refuse(node, "needs input, weight and at most a bias", len(node.input))
-        weight = self.parameters.get(node.input[1])
-        if weight is None or weight.values.dtype != np.int8:
-            raise self.refuse(node, "the weight must be a dequantised int8 initialiser", node.input[1])
-        values = weight.values.T if transposed else weight.values
-        out = values.shape[0]
-        if weight.scale.size not in (1, out):
-            raise self.refuse(node, f"weight scale must have 1 or {out} values", weight.scale.size)
-        scale = np.array(np.broadcast_to(weight.scale, (out,)))
-        if len(node.input) == 2:
-            return values, np.zeros(out, np.int32), scale
-        bias = self.parameters.get(node.input[2])
-        if bias is None or bias.values.dtype != np.int32 or bias.values.shape != (out,):
-            raise self.refuse(
-                node, f"the bias must be a dequantised int32 initialiser [{out}]", node.input[2]
-            )
-        assert self.chain.quant is not None
-        if not np.array_equal(
-            np.broadcast_to(bias.scale, (out,)), np.float32(self.chain.quant.scale) * scale
-        ):
-            raise self.refuse(node, "the bias's scale must be float32(input scale * weight scale)")
-        return values, bias.values, scale
+    def add(self, op: Op) -> Tensor:
+        tensor = op.output(*(self.tensors[name] for name in op.inputs))
+        self.weights += op.weight.size if isinstance(op, (Conv1d, Dense)) else 0
+        if len(self.ops) >= MAX_OPS or self.weights > MAX_WEIGHTS:
+            why = f"more than {MAX_OPS} ops or {MAX_WEIGHTS} weights"
+            raise ModelError(why, field=f"{type(op).__name__} {op.name!r}")
+        self.ops.append(op)
+        self.tensors[op.name] = tensor
+        return tensor
 
-    def pending(self, node: NodeProto, attributes: dict[str, Any]) -> Callable[[Quant, bool], Op]:
-        """How to build the IR op of a float node once the QuantizeLinear behind it is known."""
-        name = _name(node.name, f"{node.op_type.lower()}_{len(self.ops)}")
+    # -- activations --------------------------------------------------------------------------------------
+
+    def value(self, node: NodeProto, name: str) -> Value:
+        value = self.values.get(name)
+        if value is None:
+            raise refuse(node, "reads what no node in front of it gives", name)
+        if value.state == "pending":
+            if name in self.pending_used:
+                raise refuse(node, "a result that two nodes read needs its own quantisation", name)
+            self.pending_used.add(name)
+        return value
+
+    def real(self, node: NodeProto, name: str) -> Value:
+        value = self.value(node, name)
+        if value.state != "real":
+            raise refuse(
+                node, "expected behind a DequantizeLinear: every op needs its own quantisation", name
+            )
+        return value
+
+    def positions(self, node: NodeProto, value: Value, kernel: list[int] | None = None) -> Layout:
+        """The layout in front of an op with windows; the IR's (channels, length) must be what the shape says."""
+        where = layout(node, value.shape, kernel)
+        tensor = self.tensors[value.source]
+        if value.source in self.flat or where.shape(*tensor.shape) != value.shape:
+            raise refuse(node, f"a shape that moves data: it was {tensor.shape}", value.shape)
+        return where
+
+    def vector(self, node: NodeProto, value: Value) -> str:
+        """The IR name of a rank-2 activation."""
+        if len(value.shape) != 2:
+            raise refuse(node, "needs [1, n]", value.shape)
+        if value.source not in self.flat:
+            return self.flatten(f"flatten_{len(self.ops)}", value.source)
+        return value.source
+
+    def flatten(self, name: str, source: str) -> str:
+        self.add(Flatten(name, (source,)))
+        self.flat.add(name)
+        return name
+
+    def move(self, node: NodeProto, given: dict[str, Any]) -> None:
+        value = self.value(node, node.input[0])
+        if value.state == "pending":
+            raise refuse(node, "expected behind a QuantizeLinear or DequantizeLinear")
+        shape = moved(node, value.shape, given, self.constants)
+        source = value.source
+        flatter = len(shape) == 2 and len(value.shape) > 2 and source not in self.flat
+        if flatter and source in self.tensors and value.state != "decided":
+            source = self.flatten(self.name(node), source)
+        self.values[node.output[0]] = replace(value, shape=shape, source=source)
+
+    # -- nodes --------------------------------------------------------------------------------------------
+
+    def window_op(self, node: NodeProto, given: dict[str, Any], x: Value) -> Pending:
+        name, inputs = self.name(node), (x.source,)
+        kernel = None if given["kernel_shape"] is None else list(given["kernel_shape"])
+        assert x.quant is not None
         if node.op_type == "Conv":
-            values, bias, scale = self.weights(node, False)
-            lists = [attributes["strides"], attributes["dilations"]]
-            if values.ndim != 3 or any(len(v) != 1 for v in lists) or len(attributes["pads"]) != 2:
-                raise self.refuse(node, "only 1-D convolution is supported", values.shape)
-            if attributes["kernel_shape"] is not None and list(attributes["kernel_shape"]) != [
-                values.shape[2]
-            ]:
-                raise self.refuse(node, "kernel_shape contradicts the weight", attributes["kernel_shape"])
-            pads = (attributes["pads"][0], attributes["pads"][1])
-            stride, dilation = attributes["strides"][0], attributes["dilations"][0]
-            group = attributes["group"]
-            return lambda q, relu: Conv1d(name, values, bias, scale, q, stride, dilation, pads, group, relu)
-        if node.op_type == "Gemm":
-            if attributes["alpha"] != 1.0 or attributes["beta"] != 1.0:
-                raise self.refuse(node, "alpha and beta must be 1")
-            values, bias, scale = self.weights(node, not attributes["transB"])
-            return lambda q, relu: Dense(name, values, bias, scale, q, relu)
+            values, bias, scale = self.constants.weights(node, x.quant.scale, False)
+            if kernel is not None and kernel != list(values.shape[2:]):
+                raise refuse(node, "kernel_shape contradicts the weight", kernel)
+            kernel = list(values.shape[2:])
+            where = self.positions(node, x, kernel)
+            w = window(node, given, kernel, where)
+            values = values.reshape(*values.shape[:2], w.kernel)
+            rest = (w.stride, w.dilation, w.pads, given["group"])
+            return Pending(
+                node, lambda q, relu: Conv1d(name, values, bias, scale, q, *rest, relu, inputs), where
+            )
+        if kernel is None:
+            raise refuse(node, "kernel_shape must be given")
+        where = self.positions(node, x, kernel)
+        w = window(node, given, kernel, where)
+        if w.dilation != 1:
+            raise refuse(node, "dilated pooling is not supported", w.dilation)
         if node.op_type == "MaxPool":
-            kernel, strides = attributes["kernel_shape"], attributes["strides"]
-            if kernel is None or len(kernel) != 1 or len(strides) != 1:
-                raise self.refuse(node, "only 1-D pooling is supported", kernel)
-            if list(attributes["pads"]) != [0, 0] or list(attributes["dilations"]) != [1]:
-                raise self.refuse(node, "padded or dilated pooling is not supported")
-            return lambda q, relu: MaxPool1d(name, kernel[0], strides[0])
-        if node.op_type == "Flatten":
-            if attributes["axis"] != 1:
-                raise self.refuse(node, "axis must be 1", attributes["axis"])
-            return lambda q, relu: Flatten(name)
-        return lambda q, relu: GlobalAveragePool(name, q)
+            return Pending(node, lambda q, relu: MaxPool1d(name, w.kernel, w.stride, w.pads, inputs), where)
+        include = given["count_include_pad"] != 0
+        return Pending(
+            node, lambda q, relu: AveragePool1d(name, w.kernel, w.stride, q, w.pads, include, inputs), where
+        )
+
+    def joined(self, node: NodeProto, given: dict[str, Any]) -> Pending:
+        """Add and Concat: inputs of one spelling, all vectors or none."""
+        if any(name in self.constants for name in node.input):
+            raise refuse(node, "constants are not supported here", list(node.input))
+        xs = [self.real(node, name) for name in node.input]
+        rank = len(xs[0].shape)
+        if any(len(x.shape) != rank for x in xs):
+            raise refuse(node, "inputs must have the same number of axes", [x.shape for x in xs])
+        if rank == 2:
+            where = Layout(2, 1)
+            inputs = tuple(self.vector(node, x) for x in xs)
+        else:
+            where = self.positions(node, xs[0])
+            if any(self.positions(node, x) != where for x in xs):
+                raise refuse(node, "inputs must be spelled alike", [x.shape for x in xs])
+            inputs = tuple(x.source for x in xs)
+        name = self.name(node)
+        if node.op_type == "Add":
+            return Pending(node, lambda q, relu: Add(name, q, inputs, relu), where)
+        if given["axis"] not in (1, 1 - rank):
+            raise refuse(node, "axis must be that of the channels, 1", given["axis"])
+        return Pending(node, lambda q, relu: Concat(name, q, inputs), where)
+
+    def pending(self, node: NodeProto, given: dict[str, Any]) -> Pending:
+        """How to build the IR op of a float node once the QuantizeLinear behind it is known."""
+        if node.op_type in ("Add", "Concat"):
+            return self.joined(node, given)
+        x = self.real(node, node.input[0])
+        assert x.quant is not None
+        if "kernel_shape" in given:
+            return self.window_op(node, given, x)
+        if node.op_type == "GlobalAveragePool":
+            name, source = self.name(node), (x.source,)
+            return Pending(node, lambda q, relu: GlobalAveragePool(name, q, source), self.positions(node, x))
+        if node.op_type == "MatMul" and len(node.input) != 2:
+            raise refuse(node, "needs two inputs", len(node.input))
+        values, bias, scale = self.constants.weights(node, x.quant.scale, not given.get("transB", 0))
+        inputs = (self.vector(node, x),)
+        name = self.name(node)
+        return Pending(node, lambda q, relu: Dense(name, values, bias, scale, q, relu, inputs), Layout(2, 1))
+
+    def activation(self, node: NodeProto) -> None:
+        """Relu or Clip: fused with the op in front of it, or nothing where no value lies outside its bounds."""
+        value = self.value(node, node.input[0])
+        low, high = 0.0, math.inf
+        if node.op_type == "Clip":
+            bounds = [*list(node.input[1:]), "", ""]
+            low = self.constants.real(node, bounds[0]) if bounds[0] else -math.inf
+            high = self.constants.real(node, bounds[1]) if bounds[1] else math.inf
+        pending = value.pending
+        if pending is not None and pending.node.op_type in ("Conv", "Gemm", "MatMul", "Add"):
+            if pending.clip != (-math.inf, math.inf):
+                raise refuse(node, "only one Clip can be fused")
+            pending = replace(pending, relu=pending.relu or low == 0.0, clip=(low, high))
+            if node.op_type == "Relu":
+                pending = replace(pending, clip=(-math.inf, math.inf))
+            self.values[node.output[0]] = replace(value, pending=pending)
+            return
+        if value.state != "real" or value.quant is None or not covers(value.quant, low, high):
+            raise refuse(node, f"{node.op_type} is supported behind Conv, Gemm, MatMul and Add only")
+        self.values[node.output[0]] = value
 
     def quantise(self, node: NodeProto) -> None:
         """QuantizeLinear closes the pending op."""
-        quant, pending = self.quant(node), self.chain.pending
-        if pending is None:
-            raise self.refuse(node, "expected behind a float op")
-        if pending.kind in ("MaxPool", "Flatten") and quant != self.chain.quant:
-            raise self.refuse(
-                node, f"{pending.kind} must keep scale and zero point", (quant, self.chain.quant)
+        value = self.value(node, node.input[0])
+        quant, dtype = self.constants.quant(node)
+        if dtype == "uint8":
+            self.note("uint8 activations are read as int8: value and zero point minus 128")
+        stored = replace(value, state="stored", quant=quant, dtype=dtype, pending=None)
+        if value.state == "float":
+            if self.tensors:
+                raise refuse(node, "the input can be quantised only once")
+            self.set_input(quant)
+            self.note(
+                f"the float input is quantised outside: scale {quant.scale:.9g}, zero {quant.zero_point}"
             )
-        self.ops.append(pending.build(quant, pending.relu))
-        self.chain = _Chain(node.output[0], "int8", quant)
+        elif value.state == "decided":
+            stored = replace(value, dtype=dtype)
+        elif value.state == "real":
+            if quant != value.quant:
+                raise refuse(node, "must keep scale and zero point: no op stands in front of it", quant)
+        elif value.pending is None:
+            raise refuse(node, "expected behind a float op", value.state)
+        else:
+            stored = self.close(node, value.pending, stored, quant)
+        self.values[node.output[0]] = stored
+
+    def close(self, node: NodeProto, pending: Pending, stored: Value, quant: Quant) -> Value:
+        relu = pending.relu
+        low, high = pending.clip
+        if not covers(quant, -math.inf if relu else low, high):
+            raise refuse(
+                pending.node, f"the Clip behind it to {low:.9g}, {high:.9g} is not what int8 clips to"
+            )
+        op = pending.build(quant, relu)
+        if isinstance(op, MaxPool1d) and quant != self.tensors[op.inputs[0]].quant:
+            raise refuse(node, f"{pending.node.op_type} must keep scale and zero point", quant)
+        tensor = self.add(op)
+        if pending.layout.rank == 2:
+            self.flat.add(op.name)
+        return replace(stored, source=op.name, shape=pending.layout.shape(*tensor.shape))
+
+    def dequantise(self, node: NodeProto, axis: int) -> None:
+        if node.input[0] in self.constants.tensors:
+            self.constants.dequantise(node, axis)
+            return
+        value = self.value(node, node.input[0])
+        quant, dtype = self.constants.quant(node)
+        if value.state == "decided":
+            self.values[node.output[0]] = value
+            return
+        if value.source == INPUT and not self.tensors and value.state == "stored":
+            self.set_input(quant)
+            if dtype == "uint8":
+                self.note("the input is uint8: its values minus 128 are this graph's int8 input")
+        known = value.quant or self.tensors.get(INPUT, Tensor(1, 1, quant)).quant
+        if value.state != "stored" or quant != known or dtype != value.dtype:
+            raise refuse(node, "must undo the QuantizeLinear in front of it, same scale and zero point")
+        self.values[node.output[0]] = replace(value, state="real", quant=quant)
+
+    def softmax(self, node: NodeProto, axis: int) -> None:
+        value = self.real(node, node.input[0])
+        rank = len(value.shape)
+        if axis not in (1, 1 - rank) or math.prod(value.shape) != value.shape[1]:
+            raise refuse(node, "must run over the classes", (axis, value.shape))
+        self.note(f"Softmax {clean_name(node.name, 'softmax')} is left to the decision")
+        self.values[node.output[0]] = replace(value, state="decided", quant=None)
 
     def node(self, node: NodeProto) -> None:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in _ATTRIBUTES:
-            raise self.refuse(node, "this op is not supported", f"{node.domain or 'ai.onnx'}.{node.op_type}")
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ATTRIBUTES:
+            raise refuse(node, "this op is not supported", f"{node.domain or 'ai.onnx'}.{node.op_type}")
         if not node.input or len(node.output) != 1:
-            raise self.refuse(node, "needs inputs and exactly one output", len(node.output))
-        attributes = self.attributes(node)
-        if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
-            self.parameter(node, attributes["axis"])
-            return
-        if node.input[0] != self.chain.name:
-            raise self.refuse(node, f"not a chain: expected input {self.chain.name!r}", node.input[0])
-        state = self.chain.state
-        if node.op_type == "DequantizeLinear":
-            quant = self.quant(node)
-            if state != "int8" or self.chain.quant not in (None, quant):
-                raise self.refuse(
-                    node, "must undo the QuantizeLinear in front of it, same scale and zero point"
-                )
-            if self.chain.quant is None:
-                self.input_quant = quant
-            self.chain = _Chain(node.output[0], "real", quant)
-        elif node.op_type == "QuantizeLinear":
+            raise refuse(node, "needs inputs and exactly one output", len(node.output))
+        if node.output[0] in self.values or node.output[0] in self.constants:
+            raise refuse(node, "defined twice", node.output[0])
+        given = attributes(node)
+        kind = node.op_type
+        if kind == "DequantizeLinear":
+            self.dequantise(node, given["axis"])
+        elif kind == "QuantizeLinear":
             self.quantise(node)
-        elif node.op_type == "Relu":
-            pending = self.chain.pending
-            if pending is None or pending.kind not in ("Conv", "Gemm"):
-                raise self.refuse(node, "Relu is supported behind Conv and Gemm only")
-            self.chain = replace(self.chain, name=node.output[0], pending=replace(pending, relu=True))
-        elif state != "real":
-            raise self.refuse(node, "expected behind a DequantizeLinear: every op needs its own quantisation")
+        elif kind in ("Relu", "Clip"):
+            self.activation(node)
+        elif kind in MOVES:
+            self.move(node, given)
+        elif kind == "Softmax":
+            self.softmax(node, given["axis"])
         else:
-            op = _Pending(node.op_type, self.pending(node, attributes))
-            self.chain = replace(self.chain, name=node.output[0], state="pending", pending=op)
+            pending = self.pending(node, given)
+            self.values[node.output[0]] = Value("pending", "", (), pending=pending)
 
-    def read(self) -> Graph:
+    def read(self) -> Imported:
         for node in self.graph.node:
             self.node(node)
-        if self.chain.state != "int8" or not self.ops or self.chain.name != self.graph.output[0].name:
-            raise ModelError(
-                "the chain must end in the graph's int8 output", field="output", value=self.chain.name
-            )
-        if self.graph.output[0].type.tensor_type.elem_type != TensorProto.INT8:
-            raise ModelError("must be int8", field=f"output {self.chain.name!r}")
-        assert self.input_quant is not None  # the first node of every chain sets it
-        x = Tensor(self.input[0], self.input[1], self.input_quant)
-        return Graph(_name(self.graph.name, "net"), x, tuple(self.ops))
+        last = self.graph.output[0]
+        value = self.values.get(last.name)
+        if value is None or value.state not in ("stored", "real", "decided") or not self.ops:
+            raise ModelError("the graph's output must be quantised", field="output", value=last.name)
+        got = _ELEM.get(last.type.tensor_type.elem_type)
+        if got != (value.dtype if value.state == "stored" else "float32") and value.state != "decided":
+            raise ModelError(f"has another type than {value.dtype}", field=f"output {last.name!r}", value=got)
+        ops = without_unread(self.ops, value.source)
+        if not ops or ops[-1].name != value.source:
+            raise ModelError("must be the last result", field=f"output {last.name!r}", value=value.source)
+        graph = Graph(clean_name(self.graph.name, "net"), self.tensors[INPUT], ops)
+        return Imported(graph, tuple(self.notes))
 
 
-def _check_model(model: ModelProto) -> None:
-    """What can be refused before any node is read."""
-    if not 3 <= model.ir_version <= MAX_IR_VERSION:
-        raise ModelError(f"must be 3 to {MAX_IR_VERSION}", field="ir_version", value=model.ir_version)
-    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] not in OPSETS:
-        why = f"exactly one default opset, {OPSETS[0]} to {OPSETS[-1]}, is needed"
-        raise ModelError(why, field="opset_import", value=versions)
-    if model.functions or model.graph.sparse_initializer:
-        raise ModelError("functions and sparse initialisers are not supported", field="model")
-    if len(model.graph.node) > MAX_NODES or len(model.graph.initializer) > 4 * MAX_NODES:
-        raise ModelError(f"more than {MAX_NODES} nodes", field="graph", value=len(model.graph.node))
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelError(
-                "external data is refused: a model is one file", field="initialiser", value=tensor.name
-            )
-
-
-def from_onnx(data: bytes) -> Graph:
-    """The graph of an int8 QDQ ONNX model.
+def read_onnx(data: bytes) -> Imported:
+    """The graph of a quantised QDQ ONNX model, and notes on what was converted or left out.
 
     Raises ModelError naming node, op and reason for everything that is not proved to be one. Time and memory
     are linear in the size of `data`.
@@ -355,5 +381,10 @@ def from_onnx(data: bytes) -> Graph:
         model.ParseFromString(data)
     except Exception as broken:  # protobuf's DecodeError has moved between versions
         raise ModelError(f"not an ONNX model: {broken}", field="model") from broken
-    _check_model(model)
+    check_model(model)
     return _Reader(model).read()
+
+
+def from_onnx(data: bytes) -> Graph:
+    """The graph of a quantised QDQ ONNX model; see read_onnx."""
+    return read_onnx(data).graph

@@ -141,7 +141,8 @@ def overreads(kernel: Kernel) -> Iterator[int]:
         if step.kind == "conv1d_tiles":
             s = dict(step.shape)
             last = (s["out_length"] * s["pool"] - 1) * s["x_stride"] + (s["runs"] - 1) * s["run_stride"]
-            yield last + s["run_steps"] * 4 - kernel.buffers[step.source].bytes
+            source = step.sources[0]
+            yield source.skip + last + s["run_steps"] * 4 - kernel.buffers[source.buffer].bytes
 
 
 def test_tiles_read_inside_their_buffers(always: None, monkeypatch: pytest.MonkeyPatch) -> None:

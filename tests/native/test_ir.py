@@ -7,7 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from libsedge.errors import ModelError
-from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.ir import (
+    Add,
+    AveragePool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Graph,
+    MaxPool1d,
+    Quant,
+    Tensor,
+)
 from libsedge_native.random_graph import random_graph
 
 Q = Quant(0.05, -128)
@@ -120,3 +132,47 @@ def test_equal_graphs_have_equal_digests_and_any_change_another() -> None:
     )
     digests = {replace(net, ops=(*net.ops[:index], c, *net.ops[index + 1 :])).digest for c in changed}
     assert len(digests | {net.digest, replace(net, name="other").digest}) == 5
+
+
+def test_ops_read_what_they_name_and_by_default_the_op_in_front() -> None:
+    net = graph(
+        conv(), conv(name="b", inputs=("input",)), Add("sum", Q, ("conv", "b")), GlobalAveragePool("gap", Q)
+    )
+    assert [op.inputs for op in net.ops] == [("input",), ("input",), ("conv", "b"), ("sum",)]
+    assert net.tensor("sum").shape == (4, 8)
+    assert net.sources(net.ops[2]) == (net.tensor("conv"), net.tensor("b"))
+    written = graph(conv(inputs=("input",)), conv(name="b", inputs=("input",)), *net.ops[2:])
+    assert written.digest == net.digest
+    crossed = graph(conv(), conv(name="b", inputs=("input",)), Add("sum", Q, ("b", "conv")), net.ops[3])
+    assert crossed.digest != net.digest
+
+
+def test_branches_that_do_not_fit_are_refused() -> None:
+    gap = GlobalAveragePool("gap", Q)
+    both = conv(name="b", inputs=("input",))
+    with pytest.raises(ModelError, match="not in front of it"):
+        graph(conv(inputs=("gap",)), gap)
+    with pytest.raises(ModelError, match="nothing reads its result"):
+        graph(conv(), both, replace(gap, inputs=("conv",)))
+    with pytest.raises(ModelError, match="two inputs"):
+        Add("sum", Q, ("conv",))
+    with pytest.raises(ModelError, match="one shape"):
+        graph(conv(), replace(both, stride=2), Add("sum", Q, ("conv", "b")), gap)
+    with pytest.raises(ModelError, match="one length"):
+        graph(conv(), replace(both, stride=2), Concat("cat", Q, ("conv", "b")), gap)
+    with pytest.raises(ModelError, match="must all be flat"):
+        graph(replace(gap, name="g"), Flatten("f"), Add("sum", Q, ("g", "f")))
+    with pytest.raises(ModelError, match="out of range"):
+        graph(conv(), replace(both, quant=Quant(3000.0, 0)), Add("sum", Q, ("conv", "b")), gap)
+    with pytest.raises(ModelError, match="one input"):
+        graph(replace(gap, inputs=("input", "input")))
+    with pytest.raises(ModelError, match="generator's"):
+        graph(replace(gap, name="input"))
+    for pool in (MaxPool1d, lambda *a: AveragePool1d(a[0], a[1], a[2], Q, a[3])):
+        with pytest.raises(ModelError, match="narrower than the window"):
+            pool("pool", 2, 2, (2, 0))
+
+
+def test_without_padding_both_ways_of_counting_are_one_op() -> None:
+    pools = [AveragePool1d("pool", 10, 1, Q, include_pad=flag) for flag in (False, True)]
+    assert graph(pools[0]).digest == graph(pools[1]).digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import shutil
 import subprocess
@@ -16,7 +17,19 @@ from libsedge.errors import IsaNotBuiltError, KernelError, SelfTestError, Toolch
 from libsedge_native import generate as generator
 from libsedge_native import reference, toolchain, verify
 from libsedge_native.generate import GeneratedModel, generate
-from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.ir import (
+    Add,
+    AveragePool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Graph,
+    MaxPool1d,
+    Quant,
+    Tensor,
+)
 from libsedge_native.passes import lower, pack_weights
 from libsedge_native.random_graph import random_graph, random_inputs
 
@@ -94,6 +107,43 @@ def extreme() -> Graph:
     return Graph("extreme", Tensor(16, 31, Quant(0.1, 127)), ops)
 
 
+def block(name: str, source: str, shape: tuple[int, int, int], seed: int, **changes: object) -> Conv1d:
+    weight = np.random.default_rng(seed).integers(-127, 128, shape).astype(np.int8)
+    fields: dict = {"pads": (shape[2] // 2, shape[2] // 2), "inputs": (source,), **changes}
+    scale = np.full(shape[0], 0.004, np.float32)
+    return Conv1d(name, weight, np.zeros(shape[0], np.int32), scale, Quant(0.8, -128), **fields)
+
+
+def residual() -> Graph:
+    """A source read by a convolution, a dilated one, a sum and a pool: four margins in one buffer."""
+    ops = (
+        block("stem", "input", (24, 3, 5), 1),
+        block("near", "stem", (24, 24, 3), 2),
+        block("far", "stem", (24, 24, 3), 3, dilation=4, pads=(4, 4)),
+        Add("sum", Quant(1.1, -128), ("stem", "near")),
+        Add("all", Quant(1.3, 4), ("sum", "far")),
+        MaxPool1d("pool", 3, 1, (1, 1), ("stem",)),
+        Concat("cat", Quant(1.3, 4), ("pool", "all")),
+        GlobalAveragePool("gap", Quant(0.3, 0)),
+    )
+    return Graph("residual", Tensor(3, 70, Quant(0.1, -10)), ops)
+
+
+def depthwise() -> Graph:
+    """Single-channel groups: strided and padded, pooled behind, dilated; then groups of several channels."""
+    ops = (
+        block("wide", "input", (37, 2, 3), 1),
+        block("one", "wide", (37, 1, 5), 2, groups=37, stride=2),
+        MaxPool1d("pool", 2, 2),
+        block("two", "pool", (37, 1, 3), 3, groups=37, dilation=3, pads=(0, 5)),
+        block("three", "two", (40, 37, 1), 4),
+        block("four", "three", (60, 8, 3), 5, groups=5),
+        AveragePool1d("mean", 4, 2, Quant(0.5, -20), (1, 2)),
+        GlobalAveragePool("gap", Quant(0.3, 0)),
+    )
+    return Graph("depthwise", Tensor(2, 150, Quant(0.1, 7)), ops)
+
+
 def wide_pool() -> Graph:
     weight = np.random.default_rng(9).integers(-127, 128, (40, 2, 5)).astype(np.int8)
     conv = Conv1d("conv", weight, np.zeros(40, np.int32), np.full(40, 0.01, np.float32), Quant(0.5, -128))
@@ -104,7 +154,7 @@ def wide_pool() -> Graph:
     )
 
 
-@pytest.mark.parametrize("build", [dense_only, extreme, wide_pool])
+@pytest.mark.parametrize("build", [dense_only, extreme, wide_pool, residual, depthwise])
 def test_corner_graphs_are_exact(build: object) -> None:
     graph = build()  # type: ignore[operator]
     check = verify.verify_kernel(toolchain.compile_shared(generate(graph), extra_flags=FAST), graph, count=12)
@@ -270,6 +320,40 @@ def test_the_arena_is_exact(m_model: tuple[Graph, GeneratedModel, bytes]) -> Non
         assert kernel.arena_bytes == max(a + b for a, b in pairwise(sizes))
         for a, b in pairwise(kernel.buffers):
             assert a.offset + a.bytes <= b.offset or b.offset + b.bytes <= a.offset
+
+
+def test_in_a_graph_that_branches_no_two_live_buffers_overlap() -> None:
+    """By brute force over the steps, and the arena is no larger than all buffers, no smaller than any moment needs."""
+    branching = [random_graph(s) for s in range(40)]
+    branching = [g for g in branching if any(len(op.inputs) > 1 for op in g.ops)]
+    assert len(branching) > 10
+    shared = 0
+    for graph in branching:
+        for kernel in lower(graph).kernels:
+            touched = [{p.buffer for p in (*s.sources, s.target) if p.buffer >= 0} for s in kernel.steps]
+            need = 0
+            for i in range(len(kernel.steps)):
+                alive = sorted(set.union(*touched[: i + 1]) & set.union(*touched[i:]))
+                spans = sorted((kernel.buffers[b].offset, kernel.buffers[b].bytes) for b in alive)
+                assert all(a + size <= b for (a, size), (b, _) in pairwise(spans)), (kernel.isa, i)
+                assert all(offset % 64 == 0 and offset + size <= kernel.arena_bytes for offset, size in spans)
+                need = max(need, sum(-(-size // 64) * 64 for _, size in spans))
+            total = sum(-(-b.bytes // 64) * 64 for b in kernel.buffers)
+            assert need <= kernel.arena_bytes <= total
+            shared += kernel.arena_bytes < total
+    assert shared > 0
+
+
+def test_a_plan_that_forgets_a_second_reader_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the sum of a residual block read from memory that was given away gives other logits."""
+    graph = residual()
+    right = toolchain.compile_shared(generate(graph), extra_flags=FAST)
+    assert verify.verify_kernel(right, graph, count=8).equal
+    planner = importlib.import_module("libsedge_native.passes.plan_memory")
+    real = planner.lifetimes
+    monkeypatch.setattr(planner, "lifetimes", lambda kernel: [(a, a + 1) for a, _ in real(kernel)])
+    wrong = toolchain.compile_shared(generate(graph), extra_flags=FAST)
+    assert verify.verify_kernel(wrong, graph, count=8).different > 0
 
 
 def test_a_smaller_arena_is_noticed(

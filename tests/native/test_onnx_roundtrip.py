@@ -98,7 +98,7 @@ def huge_input(model: ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 1 << 50
 
 
-def unsigned_zero(model: ModelProto) -> None:
+def other_type(model: ModelProto) -> None:
     replace_constant(model, "conv_q_zero_point", np.array(0, np.uint8))
 
 
@@ -125,7 +125,7 @@ HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
         lambda m: replace_constant(m, "conv_weight_zero_point", np.full(4, 1, np.int8)),
         "must be 0",
     ),
-    "uint8 activations": (unsigned_zero, "int8 zero point"),
+    "type changes": (other_type, "must undo"),
     "bias scale": (
         lambda m: replace_constant(m, "conv_bias_scale", np.full(4, 0.5, np.float32)),
         "input scale \\* weight scale",
@@ -139,8 +139,8 @@ HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
         lambda m: replace_constant(m, "conv_q_dq_scale", np.float32(9).reshape(())),
         "same scale",
     ),
-    "cycle": (cycle, "not a chain"),
-    "branch": (branch, "not a chain"),
+    "cycle": (cycle, "conv.*reads what no node in front of it gives"),
+    "branch": (branch, "pool.*nothing reads its result"),
     "huge weight": (huge, "too large"),
     "huge input": (huge_input, "dimensions"),
     "unknown opset": (lambda m: setattr(m.opset_import[0], "version", 99), "opset"),
@@ -149,7 +149,7 @@ HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "auto_pad": (lambda m: set_attribute(m, "conv", "auto_pad", "SAME_UPPER"), "auto_pad"),
     "unknown attribute": (lambda m: set_attribute(m, "conv", "surprise", 1), "surprise"),
     "ceil mode": (lambda m: set_attribute(m, "pool", "ceil_mode", 1), "ceil_mode"),
-    "padded pool": (lambda m: set_attribute(m, "pool", "pads", [1, 1]), "padded"),
+    "pool of padding only": (lambda m: set_attribute(m, "pool", "pads", [2, 1]), "narrower than the window"),
     "gemm alpha": (lambda m: set_attribute(m, "fc", "alpha", 2.0), "alpha"),
     "zero stride": (lambda m: set_attribute(m, "conv", "strides", [0]), "stride"),
     "groups": (lambda m: set_attribute(m, "conv", "group", 3), "group"),

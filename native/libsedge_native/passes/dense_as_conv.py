@@ -19,29 +19,22 @@ def dense_as_conv(program: Program) -> Program:
     """
     graph = program.graph
     stages: list[Stage] = []
-    x = graph.input  # the tensor in front of a pending Flatten
-    flat = False
+    #: a Flatten by name: the value it stands for
+    behind: dict[str, str] = {}
     for op, after in zip(graph.ops, graph.tensors[1:], strict=True):
+        inputs = tuple(behind.get(name, name) for name in op.inputs)
+        xs = tuple(graph.tensor(name) for name in inputs)
         if isinstance(op, Flatten):
-            flat = True
+            behind[op.name] = inputs[0]
             continue
         if isinstance(op, Dense):
-            conv = Conv1d(
-                op.name,
-                op.weight.reshape(op.weight.shape[0], x.channels, x.length),
-                op.bias,
-                op.weight_scale,
-                op.quant,
-                relu=op.relu,
-            )
-            stages.append(Stage((conv,), x, after))
-        else:
-            if flat and x.length > 1:
-                raise ModelError("only Dense may follow a Flatten of length > 1", field="op", value=op.name)
-            stages.append(Stage((op,), x, after))
-        x, flat = after, False
-    if x.shape != graph.output.shape:
-        raise ModelError("the last Flatten must be followed by a Dense", field="graph", value=graph.name)
+            shape = (op.weight.shape[0], *xs[0].shape)
+            op = Conv1d(op.name, op.weight.reshape(shape), op.bias, op.weight_scale, op.quant, relu=op.relu)
+        elif any(name in behind and x.length > 1 for name, x in zip(op.inputs, xs, strict=True)):
+            raise ModelError("only Dense may follow a Flatten of length > 1", field="op", value=op.name)
+        stages.append(Stage((op,), inputs, xs, after))
     if not stages:
         raise ModelError("there is nothing to compute", field="graph", value=graph.name)
+    if stages[-1].y.shape != graph.output.shape:
+        raise ModelError("the last Flatten must be followed by a Dense", field="graph", value=graph.name)
     return replace(program, stages=tuple(stages))

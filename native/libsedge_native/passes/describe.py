@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from libsedge_native.ir import Conv1d, MaxPool1d, Op, Tensor
+from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, MaxPool1d, Op, Tensor
 from libsedge_native.lowered import Stage
 
 
 def _tensor(t: Tensor) -> str:
     return f"int8 [{t.channels}][{t.length}], scale {t.quant.scale:.9g}, zero point {t.quant.zero_point}"
+
+
+def _window(op: MaxPool1d | AveragePool1d) -> str:
+    words = f"{type(op).__name__} {op.kernel}, stride {op.stride}"
+    if any(op.pads):
+        words += f", padding {op.pads[0]}, {op.pads[1]}"
+    return words
 
 
 def _op(op: Op) -> str:
@@ -24,11 +31,24 @@ def _op(op: Op) -> str:
             words.append("ReLU")
         return ", ".join(words)
     if isinstance(op, MaxPool1d):
-        return f"MaxPool1d {op.kernel}, stride {op.stride}"
+        return _window(op)
+    if isinstance(op, AveragePool1d):
+        return _window(op) + (", padding counts" if op.include_pad else "")
+    if isinstance(op, (Add, Concat)):
+        relu = ", ReLU" if isinstance(op, Add) and op.relu else ""
+        return f"{type(op).__name__} of {', '.join(op.inputs)}{relu}"
     return type(op).__name__
 
 
 def describe(stage: Stage) -> tuple[str, ...]:
-    """What a stage does, its input and its output, one line each."""
+    """What a stage does, its inputs and its output, one line each."""
     ops = "; ".join(f"{op.name}: {_op(op)}" for op in stage.ops)
-    return (ops, f"in   {_tensor(stage.x)}", f"out  {_tensor(stage.y)}")
+    return (ops, *(f"in   {_tensor(x)}" for x in stage.xs), f"out  {_tensor(stage.y)}")
+
+
+def describe_part(stage: Stage, part: int) -> tuple[str, ...]:
+    """One input of a Concat on its way into the output."""
+    return (
+        f"{stage.name}: input {part} of {len(stage.xs)}, {stage.inputs[part]}",
+        f"in   {_tensor(stage.xs[part])}",
+    )

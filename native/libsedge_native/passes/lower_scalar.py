@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from libsedge_native.ir import Conv1d, GlobalAveragePool, MaxPool1d
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Program, Stage, Step
-from libsedge_native.passes.describe import describe
+from libsedge_native.ir import INPUT as GRAPH_INPUT
+from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d
+from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
+from libsedge_native.passes.describe import describe, describe_part
+from libsedge_native.passes.parameters import add_shape, average_multipliers, table
 from libsedge_native.reference import average_multiplier, multiplier
 
+Parts = tuple[str, dict[str, int], tuple[Constant, ...]]
 
-def _conv(stage: Stage, conv: Conv1d) -> tuple[tuple[tuple[str, int], ...], tuple[Constant, ...]]:
+
+def _conv(stage: Stage, conv: Conv1d) -> Parts:
     out, _, taps = conv.weight.shape
     shape = {
         "in_channels": stage.x.channels,
@@ -34,50 +38,100 @@ def _conv(stage: Stage, conv: Conv1d) -> tuple[tuple[tuple[str, int], ...], tupl
         Constant(f"{name}_bias", "int32_t", conv.bias),
         Constant(f"{name}_multiplier", "float", scale),
     )
-    return tuple(shape.items()), constants
+    return "conv1d", shape, constants
 
 
-def _step(stage: Stage, source: int, target: int) -> Step:
-    op = stage.ops[0]
+def _window(stage: Stage, op: MaxPool1d | AveragePool1d) -> dict[str, int]:
+    return {
+        "channels": stage.x.channels,
+        "in_length": stage.x.length,
+        "out_length": stage.y.length,
+        "kernel": op.kernel,
+        "stride": op.stride,
+        "pad_left": op.pads[0],
+    }
+
+
+def _parts(stage: Stage) -> Parts:
+    """Kind, shape and constants of a stage that is one step."""
+    op, name = stage.ops[0], stage.name
     if isinstance(op, Conv1d):
-        kind, (shape, constants) = "conv1d", _conv(stage, op)
-    elif isinstance(op, MaxPool1d):
-        kind, constants = "max_pool", ()
-        shape = (
-            ("channels", stage.x.channels),
-            ("in_length", stage.x.length),
-            ("out_length", stage.y.length),
-            ("kernel", op.kernel),
-            ("stride", op.stride),
+        return _conv(stage, op)
+    if isinstance(op, MaxPool1d):
+        return "max_pool", _window(stage, op), ()
+    zeros = {"x_zero": stage.x.quant.zero_point, "y_zero": stage.y.quant.zero_point}
+    if isinstance(op, AveragePool1d):
+        scales = average_multipliers(op, stage.x)
+        shape = {**_window(stage, op), "counted": int(scales.size > 1), **zeros}
+        return "average_pool", shape, (Constant(f"{name}_multiplier", "float", scales),)
+    if isinstance(op, Add):
+        return "add", {"count": stage.x.channels * stage.x.length, **add_shape(stage, op)}, ()
+    assert isinstance(op, GlobalAveragePool)
+    scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
+    shape = {"channels": stage.x.channels, "in_length": stage.x.length, **zeros}
+    return "average", shape, (Constant(f"{name}_multiplier", "float", np.array([scale], np.float32)),)
+
+
+def _concat(stage: Stage, op: Concat, sources: list[Place], target: int) -> list[Step]:
+    """One step an input; the last one is named, and traced, as the op."""
+    steps = []
+    skip = 0
+    for i, (x, source) in enumerate(zip(stage.xs, sources, strict=True)):
+        last = i == len(sources) - 1
+        name = stage.name if last else f"sedge_part{i}_{stage.name}"
+        values = table(x.quant, op.quant, 0)
+        size = x.channels * x.length
+        steps.append(
+            Step(
+                "copy" if values is None else "rescale",
+                name,
+                describe(stage) if last else describe_part(stage, i),
+                (("first", skip), ("count", size)),
+                () if values is None else (Constant(f"{name}_table", "int8_t", values),),
+                (source,),
+                Place(target),
+                "int8_t",
+                "int8_t",
+                stage.y.shape if last else None,
+            )
         )
-    else:
-        assert isinstance(op, GlobalAveragePool)
-        kind = "average"
-        scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
-        constants = (Constant(f"{stage.name}_multiplier", "float", np.array([scale], np.float32)),)
-        shape = (
-            ("channels", stage.x.channels),
-            ("in_length", stage.x.length),
-            ("x_zero", stage.x.quant.zero_point),
-            ("y_zero", op.quant.zero_point),
-        )
-    return Step(
-        kind, stage.name, describe(stage), shape, constants, source, target, "int8_t", "int8_t", stage.y.shape
-    )
+        skip += size
+    return steps
 
 
 def lower_scalar(program: Program) -> Program:
-    """One step a stage. Legal always; the last kernel of the table, and the one that sedge_trace shows.
+    """One step a stage, or one an input of a Concat. Legal always; the last kernel of the table, and the one
+    that sedge_trace shows.
 
     The zero point is subtracted tap by tap and padded taps are skipped (they are real zeros), so this kernel
-    shares no folding trick with the vector kernels that are compared with it.
+    shares no folding trick with the vector kernels that are compared with it. Groups cost what they compute.
     """
     steps: list[Step] = []
     buffers: list[Buffer] = []
-    last = len(program.stages) - 1
-    for i, stage in enumerate(program.stages):
-        target = LOGITS if i == last else i
-        steps.append(_step(stage, INPUT if i == 0 else i - 1, target))
-        if i != last:
+    places = {GRAPH_INPUT: Place(INPUT)}
+    for stage in program.stages:
+        last = stage is program.stages[-1]
+        target = LOGITS if last else len(buffers)
+        if not last:
             buffers.append(Buffer(stage.y.channels * stage.y.length))
+        places[stage.name] = Place(target)
+        op, sources = stage.ops[0], [places[name] for name in stage.inputs]
+        if isinstance(op, Concat):
+            steps += _concat(stage, op, sources, target)
+            continue
+        kind, shape, constants = _parts(stage)
+        words = describe(stage)
+        step = Step(
+            kind,
+            stage.name,
+            words,
+            tuple(shape.items()),
+            constants,
+            tuple(sources),
+            Place(target),
+            "int8_t",
+            "int8_t",
+            stage.y.shape,
+        )
+        steps.append(step)
     return program.with_kernel(Kernel("scalar", tuple(steps), tuple(buffers)))

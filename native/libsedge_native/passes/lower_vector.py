@@ -4,28 +4,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from libsedge_native.ir import Conv1d, GlobalAveragePool, MaxPool1d, Tensor
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Program, Stage, Step
-from libsedge_native.passes.describe import describe
+from libsedge_native.ir import INPUT as GRAPH_INPUT
+from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
+from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
+from libsedge_native.passes.describe import describe, describe_part
 from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
-from libsedge_native.passes.pack_weights import pack
+from libsedge_native.passes.pack_weights import is_depthwise, pack, pack_depthwise
+from libsedge_native.passes.parameters import add_shape, average_multipliers, table
 from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa, choose_tile
 from libsedge_native.reference import average_multiplier
 
 
-@dataclass
-class _Chain:
-    """Steps and buffers so far; `width` is the bytes of one position of the last buffer."""
+@dataclass(frozen=True)
+class _Value:
+    """A tensor in memory: its buffer, the bytes of one position, and the positions of padding in front."""
 
-    isa: VectorIsa
+    buffer: int
     width: int
-    steps: list[Step] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
+    left: int = 0
+
+
+def _padded_to(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _margins(readers: list[Stage], width: int, zero: int, isa: VectorIsa) -> dict[str, int]:
+    """What the convolutions that read a buffer need: padding before and behind, bytes of overrun."""
+    left, right, slack = 0, 0, 0
+    for stage in readers:
+        conv = stage.conv
+        if conv is not None:
+            left, right = max(left, conv.pads[0]), max(right, conv.pads[1])
+            if not is_depthwise(conv):
+                run = width * (conv.weight.shape[2] if conv.dilation == 1 else 1)
+                slack = max(slack, -run % run_unit(stage, isa))
+    return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
+
+
+class _Lowering:
+    """Steps and buffers of one kernel so far, and where every value is."""
+
+    def __init__(self, program: Program, isa: VectorIsa) -> None:
+        self.isa = isa
+        self.stages = _split_wide_pools(program.stages, isa)
+        self.values: dict[str, _Value] = {}
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+
+    def readers(self, name: str) -> list[Stage]:
+        return [stage for stage in self.stages if name in stage.inputs]
+
+    def value(self, name: str, length: int, width: int, zero: int) -> tuple[int, dict[str, int]]:
+        """A new buffer for a value of `length` positions; returns it and the margins to write."""
+        margins = _margins(self.readers(name), width, zero, self.isa)
+        left, right = margins["y_left"], margins["y_right"]
+        self.values[name] = _Value(len(self.buffers), width, left)
+        self.buffers.append(Buffer((left + length + right) * width + margins["y_slack"]))
+        return len(self.buffers) - 1, margins
+
+    def source(self, name: str, pad: int = 0) -> Place:
+        """Where a stage reads a value, `pad` positions before its first."""
+        value = self.values[name]
+        return Place(value.buffer, (value.left - pad) * value.width)
 
     def add(
         self,
@@ -33,27 +77,198 @@ class _Chain:
         name: str,
         comment: tuple[str, ...],
         shape: dict[str, int],
-        size: int,
+        sources: tuple[Place, ...],
+        target: int,
         constants: tuple[Constant, ...] = (),
         types: tuple[str, str] = ("uint8_t", "uint8_t"),
     ) -> None:
-        """Append a step that fills a new buffer of `size` bytes; size 0 is the logits."""
-        source = len(self.buffers) - 1
-        target = len(self.buffers) if size else LOGITS
-        self.steps.append(
-            Step(
-                kind,
-                name,
-                comment,
-                tuple(shape.items()),
-                constants,
-                INPUT if source < 0 else source,
-                target,
-                *types,
-            )
+        step = Step(
+            kind, name, comment, tuple(shape.items()), constants, sources, Place(target), types[0], types[1]
         )
-        if size:
-            self.buffers.append(Buffer(size))
+        self.steps.append(step)
+
+    def input(self, x: Tensor) -> None:
+        dilated = self.reaches_dilated(GRAPH_INPUT)
+        width = _padded_to(x.channels, 4) if dilated else x.channels
+        target, margins = self.value(GRAPH_INPUT, x.length, width, x.quant.zero_point)
+        shape = {"in_channels": x.channels, "in_length": x.length, "channels": width, **margins}
+        flipped = ", top bit flipped" if self.isa.byte_offset else ""
+        comment = (f"int8 [channels][position] to {self.isa.activation} [position][channel]{flipped}",)
+        self.add("input", "sedge_input", comment, shape, (Place(INPUT),), target, types=("int8_t", "uint8_t"))
+
+    def reaches_dilated(self, name: str) -> bool:
+        """Whether a convolution that reads taps one by one, in whole groups of four bytes, sees these positions."""
+        for stage in self.readers(name):
+            if stage.conv is None or is_depthwise(stage.conv):
+                if self.reaches_dilated(stage.name):
+                    return True
+            elif stage.conv.dilation > 1:
+                return True
+        return False
+
+    def output(self, y: Tensor) -> None:
+        comment = (f"{self.isa.activation} to int8 logits",)
+        source = self.source(self.stages[-1].name)
+        shape = {"classes": y.channels}
+        self.add("output", "sedge_output", comment, shape, (source,), LOGITS, types=("uint8_t", "int8_t"))
+
+    def conv(self, stage: Stage, conv: Conv1d) -> None:
+        """A convolution with its pool, and summed up where only a global average reads it."""
+        isa, width = self.isa, self.values[stage.inputs[0]].width
+        channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
+        tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
+        assert tile is not None
+        matrix = on_tiles(stage, isa)
+        vectors = 1 if matrix else tile.vectors  # tiles take one register of channels each
+        packed = pack(conv, stage.x, width, channels, vectors, isa, run_unit(stage, isa))
+        source = self.source(stage.inputs[0], conv.pads[0])
+        readers = self.readers(stage.name)
+        summed = len(readers) == 1 and isinstance(readers[0].ops[0], GlobalAveragePool)
+        target, margins = self.value(stage.name, stage.y.length, channels, conv.quant.zero_point)
+        if summed:
+            self.buffers[-1] = Buffer(channels * 4)
+        shape = {
+            "out_length": stage.y.length,
+            "channels": channels,
+            "x_stride": conv.stride * width,
+            "runs": packed.runs,
+            "run_steps": packed.run_steps,
+            "run_stride": conv.dilation * width,
+            "pool": stage.pool,
+            **({} if matrix else {"rows": tile.rows, "vectors": tile.vectors}),
+            "biased": int(packed.biased),
+            "sum": int(summed),
+            **margins,
+            "y_low": (conv.quant.zero_point if conv.relu else -128) + isa.byte_offset,
+        }
+        constants = (
+            Constant(f"{stage.name}_weight", isa.weight_ctype, packed.weight),
+            Constant(f"{stage.name}_bias", "int32_t", packed.bias),
+            Constant(f"{stage.name}_multiplier", "float", packed.multiplier),
+            Constant(f"{stage.name}_offset", "float", packed.offset),
+        )
+        types = ("uint8_t", "int32_t" if summed else "uint8_t")
+        kind = "conv1d_tiles" if matrix else "conv1d"
+        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types)
+
+    def depthwise(self, stage: Stage, conv: Conv1d) -> None:
+        width = self.values[stage.inputs[0]].width
+        channels = min(width, _padded_to(stage.y.channels, 16))
+        weight, bias, scale = pack_depthwise(conv, stage.x, channels, self.isa)
+        source = self.source(stage.inputs[0], conv.pads[0])
+        target, margins = self.value(stage.name, stage.y.length, channels, conv.quant.zero_point)
+        shape = {
+            "out_length": stage.y.length,
+            "channels": channels,
+            "taps": conv.weight.shape[2],
+            "x_stride": conv.stride * width,
+            "tap_stride": conv.dilation * width,
+            "pool": stage.pool,
+            **margins,
+            "y_low": (conv.quant.zero_point if conv.relu else -128) + self.isa.byte_offset,
+        }
+        constants = (
+            Constant(f"{stage.name}_weight", "int8_t", weight),
+            Constant(f"{stage.name}_bias", "int32_t", bias),
+            Constant(f"{stage.name}_multiplier", "float", scale),
+        )
+        self.add("depthwise", stage.name, describe(stage), shape, (source,), target, constants)
+
+    def global_average(self, stage: Stage, op: GlobalAveragePool) -> None:
+        before = self.values[stage.inputs[0]]
+        width = before.width
+        source = self.source(stage.inputs[0])
+        if not self.is_summed(stage.inputs[0]):
+            shape: dict[str, int] = {"channels": width, "in_length": stage.x.length}
+            comment, sums = ("sums over all positions",), len(self.buffers)
+            self.buffers.append(Buffer(width * 4))
+            types = ("uint8_t", "int32_t")
+            self.add("sum", f"sedge_sum_{stage.name}", comment, shape, (source,), sums, types=types)
+            source = Place(sums)
+        target, margins = self.value(stage.name, 1, width, op.quant.zero_point)
+        shape = {
+            "channels": width,
+            "in_length": stage.x.length,
+            "x_zero": stage.x.quant.zero_point + self.isa.byte_offset,
+            **margins,
+        }
+        scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
+        constant = Constant(f"{stage.name}_multiplier", "float", np.array([scale], np.float32))
+        types = ("int32_t", "uint8_t")
+        self.add("average", stage.name, describe(stage), shape, (source,), target, (constant,), types)
+
+    def is_summed(self, name: str) -> bool:
+        step = next((s for s in self.steps if s.name == name), None)
+        return step is not None and step.target_type == "int32_t"
+
+    def pool(self, stage: Stage, op: MaxPool1d | AveragePool1d) -> None:
+        width = self.values[stage.inputs[0]].width
+        source = self.source(stage.inputs[0])
+        target, margins = self.value(stage.name, stage.y.length, width, stage.y.quant.zero_point)
+        shape = {
+            "channels": width,
+            "in_length": stage.x.length,
+            "out_length": stage.y.length,
+            "kernel": op.kernel,
+            "stride": op.stride,
+            "pad_left": op.pads[0],
+            **margins,
+        }
+        if isinstance(op, MaxPool1d):
+            self.add("max_pool", stage.name, describe(stage), shape, (source,), target)
+            return
+        scales = average_multipliers(op, stage.x)
+        shape["counted"] = int(scales.size > 1)
+        shape["x_zero"] = stage.x.quant.zero_point + self.isa.byte_offset
+        constant = Constant(f"{stage.name}_multiplier", "float", scales)
+        self.add("average_pool", stage.name, describe(stage), shape, (source,), target, (constant,))
+
+    def sum_of_two(self, stage: Stage, op: Add) -> None:
+        first, second = (self.values[name].width for name in stage.inputs)
+        sources = tuple(self.source(name) for name in stage.inputs)
+        target, margins = self.value(stage.name, stage.y.length, min(first, second), op.quant.zero_point)
+        shape = {
+            "length": stage.y.length,
+            "channels": min(first, second),
+            "a_width": first,
+            "b_width": second,
+        }
+        shape |= add_shape(stage, op) | margins
+        for key in ("a_zero", "b_zero", "y_low"):
+            shape[key] += self.isa.byte_offset
+        self.add("add", stage.name, describe(stage), shape, sources, target)
+
+    def concat(self, stage: Stage, op: Concat) -> None:
+        """One step an input; the first one writes the margins too."""
+        places = [(self.source(name), self.values[name].width) for name in stage.inputs]
+        channels = _padded_to(stage.y.channels, 4)
+        target, margins = self.value(stage.name, stage.y.length, channels, op.quant.zero_point)
+        first = 0
+        for i, (x, (source, width)) in enumerate(zip(stage.xs, places, strict=True)):
+            last = i == len(places) - 1
+            name = stage.name if last else f"sedge_part{i}_{stage.name}"
+            values = table(x.quant, op.quant, self.isa.byte_offset)
+            shape = {"length": x.length, "x_width": width, "first": first, "count": x.channels}
+            shape |= {"channels": channels, **margins}
+            kind = "copy" if values is None else "rescale"
+            constants = () if values is None else (Constant(f"{name}_table", "int8_t", values),)
+            comment = describe(stage) if last else describe_part(stage, i)
+            self.add(kind, name, comment, shape, (source,), target, constants)
+            first += x.channels
+
+    def stage(self, stage: Stage) -> None:
+        op = stage.ops[0]
+        if isinstance(op, Conv1d):
+            (self.depthwise if is_depthwise(op) else self.conv)(stage, op)
+        elif isinstance(op, (MaxPool1d, AveragePool1d)):
+            self.pool(stage, op)
+        elif isinstance(op, Add):
+            self.sum_of_two(stage, op)
+        elif isinstance(op, Concat):
+            self.concat(stage, op)
+        else:
+            assert isinstance(op, GlobalAveragePool)
+            self.global_average(stage, op)
 
 
 def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage, ...]:
@@ -61,151 +276,29 @@ def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage,
     out: list[Stage] = []
     for stage in stages:
         conv = stage.conv
-        if conv is not None and stage.pool > isa.rows[1]:
+        if conv is not None and stage.pool > isa.rows[1] and not is_depthwise(conv):
             middle = conv.output(stage.x)
-            out += [Stage((conv,), stage.x, middle), Stage(stage.ops[1:], middle, stage.y)]
+            out.append(Stage((conv,), stage.inputs, stage.xs, middle))
+            out.append(Stage(stage.ops[1:], (conv.name,), (middle,), stage.y))
         else:
             out.append(stage)
     return tuple(out)
 
 
-def _margins(stages: tuple[Stage, ...], after: int, width: int, zero: int, isa: VectorIsa) -> dict[str, int]:
-    """Padding that the consumer of a buffer needs: positions before and behind, bytes of overrun."""
-    conv = stages[after].conv if after < len(stages) else None
-    left, right, slack = 0, 0, 0
-    if conv is not None:
-        left, right = conv.pads
-        run = width * (conv.weight.shape[2] if conv.dilation == 1 else 1)
-        slack = -run % run_unit(stages[after], isa)
-    return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
-
-
-def _size(length: int, width: int, margins: dict[str, int]) -> int:
-    return (margins["y_left"] + length + margins["y_right"]) * width + margins["y_slack"]
-
-
-def _padded_to(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
-
-
-def _add_conv(chain: _Chain, stages: tuple[Stage, ...], i: int, conv: Conv1d) -> bool:
-    """A convolution with its pool; returns whether the global average behind it was fused too."""
-    stage, isa = stages[i], chain.isa
-    channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
-    tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
-    assert tile is not None
-    matrix = on_tiles(stage, isa)
-    vectors = 1 if matrix else tile.vectors  # tiles take one register of channels each
-    packed = pack(conv, stage.x, chain.width, channels, vectors, isa, run_unit(stage, isa))
-    fused = i + 1 < len(stages) and isinstance(stages[i + 1].ops[0], GlobalAveragePool)
-    margins = _margins(stages, i + 1, channels, conv.quant.zero_point, isa)
-    shape = {
-        "out_length": stage.y.length,
-        "channels": channels,
-        "x_stride": conv.stride * chain.width,
-        "runs": packed.runs,
-        "run_steps": packed.run_steps,
-        "run_stride": conv.dilation * chain.width,
-        "pool": stage.pool,
-        **({} if matrix else {"rows": tile.rows, "vectors": tile.vectors}),
-        "biased": int(packed.biased),
-        "sum": int(fused),
-        **margins,
-        "y_low": (conv.quant.zero_point if conv.relu else -128) + isa.byte_offset,
-    }
-    constants: list[Constant] = [
-        Constant(f"{stage.name}_weight", isa.weight_ctype, packed.weight),
-        Constant(f"{stage.name}_bias", "int32_t", packed.bias),
-        Constant(f"{stage.name}_multiplier", "float", packed.multiplier),
-        Constant(f"{stage.name}_offset", "float", packed.offset),
-    ]
-    size = channels * 4 if fused else _size(stage.y.length, channels, margins)
-    types = ("uint8_t", "int32_t" if fused else "uint8_t")
-    kind = "conv1d_tiles" if matrix else "conv1d"
-    chain.add(kind, stage.name, describe(stage), shape, size, tuple(constants), types)
-    chain.width = channels
-    return fused
-
-
-def _add_average(
-    chain: _Chain, stages: tuple[Stage, ...], i: int, op: GlobalAveragePool, summed: bool
-) -> None:
-    stage, width = stages[i], chain.width
-    if not summed:
-        shape: dict[str, int] = {"channels": width, "in_length": stage.x.length}
-        comment = ("sums over all positions",)
-        chain.add("sum", f"sedge_sum_{stage.name}", comment, shape, width * 4, types=("uint8_t", "int32_t"))
-    margins = _margins(stages, i + 1, width, op.quant.zero_point, chain.isa)
-    shape = {
-        "channels": width,
-        "in_length": stage.x.length,
-        "x_zero": stage.x.quant.zero_point + chain.isa.byte_offset,
-        **margins,
-    }
-    scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
-    constant = Constant(f"{stage.name}_multiplier", "float", np.array([scale], np.float32))
-    size = _size(1, width, margins)
-    chain.add("average", stage.name, describe(stage), shape, size, (constant,), ("int32_t", "uint8_t"))
-
-
-def _add_pool(chain: _Chain, stages: tuple[Stage, ...], i: int, op: MaxPool1d) -> None:
-    stage, width = stages[i], chain.width
-    margins = _margins(stages, i + 1, width, stage.y.quant.zero_point, chain.isa)
-    shape = {
-        "channels": width,
-        "out_length": stage.y.length,
-        "kernel": op.kernel,
-        "stride": op.stride,
-        **margins,
-    }
-    chain.add("max_pool", stage.name, describe(stage), shape, _size(stage.y.length, width, margins))
-
-
-def _input_width(x: Tensor, stages: tuple[Stage, ...]) -> int:
-    """Bytes a position: the channels as they are, or whole groups of four where taps are read one by one."""
-    for stage in stages:
-        if stage.conv is not None:
-            return x.channels if stage.conv.dilation == 1 else _padded_to(x.channels, 4)
-    return x.channels
-
-
 def _lower(program: Program, isa: VectorIsa) -> Kernel:
-    x = program.graph.input
-    stages = _split_wide_pools(program.stages, isa)
-    chain = _Chain(isa, _input_width(x, stages))
-    margins = _margins(stages, 0, chain.width, x.quant.zero_point, isa)
-    shape = {"in_channels": x.channels, "in_length": x.length, "channels": chain.width, **margins}
-    flipped = ", top bit flipped" if isa.byte_offset else ""
-    comment = (f"int8 [channels][position] to {isa.activation} [position][channel]{flipped}",)
-    chain.add(
-        "input",
-        "sedge_input",
-        comment,
-        shape,
-        _size(x.length, chain.width, margins),
-        types=("int8_t", "uint8_t"),
-    )
-    summed = False
-    for i, stage in enumerate(stages):
-        op: Any = stage.ops[0]
-        if isinstance(op, Conv1d):
-            summed = _add_conv(chain, stages, i, op)
-        elif isinstance(op, MaxPool1d):
-            _add_pool(chain, stages, i, op)
-        else:
-            _add_average(chain, stages, i, op, summed)
-            summed = False
-    comment = (f"{isa.activation} to int8 logits",)
-    shape = {"classes": program.graph.output.channels}
-    chain.add("output", "sedge_output", comment, shape, 0, types=("uint8_t", "int8_t"))
-    return Kernel(isa.name, tuple(chain.steps), tuple(chain.buffers))
+    lowering = _Lowering(program, isa)
+    lowering.input(program.graph.input)
+    for stage in lowering.stages:
+        lowering.stage(stage)
+    lowering.output(program.graph.output)
+    return Kernel(isa.name, tuple(lowering.steps), tuple(lowering.buffers))
 
 
 def lower_vector(program: Program) -> Program:
     """One kernel for every vector instruction set the program asks for, in that order.
 
-    Legal always: groups become zeros between channels, dilation separate runs, a pool that no tile can hold a
-    step of its own; each of these is the same int32 sum.
+    Legal always: groups become zeros between channels (single channels a step of their own), dilation separate
+    runs, a pool that no tile can hold a step of its own; each of these is the same int32 sum.
     """
     for name in program.isas:
         program = replace(program, kernels=(*program.kernels, _lower(program, VECTOR_ISAS[name])))

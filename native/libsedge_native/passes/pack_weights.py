@@ -32,6 +32,11 @@ class Packed:
     biased: bool
 
 
+def is_depthwise(conv: Conv1d) -> bool:
+    """One input and one output channel a group: filling the rest with zeros would cost `groups` times as much."""
+    return conv.groups > 1 and conv.weight.shape[:2] == (conv.groups, 1)
+
+
 def ungrouped(conv: Conv1d) -> NDArray[np.int8]:
     """int8 [O, I, K]: a grouped convolution is a full one with zeros between the groups."""
     out, per_group, taps = conv.weight.shape
@@ -125,3 +130,16 @@ def pack(
         run_steps * 4 - length,
         biased,
     )
+
+
+def pack_depthwise(
+    conv: Conv1d, x: Tensor, channels: int, isa: VectorIsa
+) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
+    """Weight [tap][channel], folded bias and multiplier of one channel a group, channels padded with zeros."""
+    out, _, taps = conv.weight.shape
+    weight = np.zeros((taps, channels), np.int8)
+    weight[:, :out] = conv.weight[:, 0, :].T
+    bias, scale = np.zeros(channels, np.int32), np.zeros(channels, np.float32)
+    bias[:out] = folded_bias(conv.weight, conv, x, isa.byte_offset)
+    scale[:out] = multiplier(x.quant.scale, conv.weight_scale, conv.quant.scale)
+    return weight.reshape(-1), bias, scale

@@ -11,21 +11,55 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
+def lifetimes(kernel: Kernel) -> list[tuple[int, int]]:
+    """Per buffer the first and the last step that touches it."""
+    spans: list[tuple[int, int] | None] = [None] * len(kernel.buffers)
+    for i, step in enumerate(kernel.steps):
+        for place in (*step.sources, step.target):
+            if place.buffer >= 0:
+                known = spans[place.buffer]
+                spans[place.buffer] = (known[0] if known else i, i)
+    return [span for span in spans if span is not None]
+
+
+def _is_chain(spans: list[tuple[int, int]]) -> bool:
+    """Whether every buffer is filled by one step and read by the next one only."""
+    return all(span == (i, i + 1) for i, span in enumerate(spans))
+
+
+def _ping_pong(sizes: list[int]) -> tuple[list[int], int]:
+    """Even buffers from the arena's start, odd ones from its end; as small as the largest pair of neighbours."""
+    total = max((a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=False)), default=0)
+    return [0 if i % 2 == 0 else total - size for i, size in enumerate(sizes)], total
+
+
+def _by_size(sizes: list[int], spans: list[tuple[int, int]]) -> tuple[list[int], int]:
+    """Largest buffer first, each at the lowest gap between those that are alive at the same time."""
+    offsets = [0] * len(sizes)
+    placed: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        alive = [j for j in placed if spans[j][0] <= spans[i][1] and spans[i][0] <= spans[j][1]]
+        for j in sorted(alive, key=lambda j: (offsets[j], j)):
+            if offsets[j] - offsets[i] >= sizes[i]:
+                break
+            offsets[i] = max(offsets[i], offsets[j] + sizes[j])
+        placed.append(i)
+    return offsets, max((o + s for o, s in zip(offsets, sizes, strict=True)), default=0)
+
+
 def _plan(kernel: Kernel) -> Kernel:
     sizes = [_aligned(b.bytes) for b in kernel.buffers]
-    pairs = [a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=False)]
-    total = max(pairs, default=0)
-    buffers = tuple(
-        Buffer(b.bytes, 0 if i % 2 == 0 else total - sizes[i]) for i, b in enumerate(kernel.buffers)
-    )
+    spans = lifetimes(kernel)
+    offsets, total = _ping_pong(sizes) if _is_chain(spans) else _by_size(sizes, spans)
+    buffers = tuple(Buffer(b.bytes, offset) for b, offset in zip(kernel.buffers, offsets, strict=True))
     return replace(kernel, buffers=buffers, arena_bytes=total)
 
 
 def plan_memory(program: Program) -> Program:
-    """Ping-pong: even buffers grow from the arena's start, odd ones from its end.
+    """Two buffers overlap only where no step runs while both are alive.
 
-    Legal because the steps are a chain: while a step runs, its source and its target are alive and nothing
-    else, so the arena is as small as the largest such pair (rounded up to the alignment), which no plan can
-    undercut.
+    A buffer is alive from the first step that fills it to the last that reads it. In a chain that is one pair of
+    neighbours at a time, and the arena is the largest pair, which no plan can undercut; where the graph branches
+    the plan is greedy, the largest buffer first.
     """
     return replace(program, kernels=tuple(_plan(k) for k in program.kernels))

@@ -41,6 +41,32 @@ inline int8_t requantise(int32_t acc, float multiplier, int32_t zero, int32_t lo
     return static_cast<int8_t>(q);
 }
 
+/* clamp(rint_half_even(float32(acc) * multiplier + zero), -128, 127), the sum exact: of two neighbours equally
+ * near, the one that is even with the zero point added. No float is added, so nothing can be contracted. */
+inline int8_t requantise_inside(int32_t acc, float multiplier, int32_t zero) {
+    float v = static_cast<float>(acc) * multiplier;
+    v = v < -1024.0F ? -1024.0F : v;
+    v = v > 1024.0F ? 1024.0F : v;
+    int32_t below = static_cast<int32_t>(v);
+    below -= static_cast<int32_t>(v < static_cast<float>(below));
+    const float half = static_cast<float>(below) + 0.5F;
+    int32_t q = below + zero;
+    q += static_cast<int32_t>(v > half || (v == half && (q & 1) != 0));
+    q = q < -128 ? -128 : q;
+    q = q > 127 ? 127 : q;
+    return static_cast<int8_t>(q);
+}
+
+/* clamp(rint_half_even(acc / 2^Shift), low, 127) in integers; >> of a negative number is arithmetic in every
+ * compiler that this header meets (and by the standard since C++20). */
+template <int32_t Shift>
+inline int8_t shift_half_even(int32_t acc, int32_t low) {
+    int32_t q = (acc + ((1 << (Shift - 1)) - 1) + ((acc >> Shift) & 1)) >> Shift;
+    q = q < low ? low : q;
+    q = q > 127 ? 127 : q;
+    return static_cast<int8_t>(q);
+}
+
 } // namespace sedge
 
 #endif

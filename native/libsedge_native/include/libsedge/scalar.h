@@ -82,19 +82,72 @@ inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* b
     }
 }
 
-/* Maximum over S::kernel positions every S::stride; x int8 [channels][in_length], y int8
+/* The part [begin, end) of the input that window p of a pool sees; never empty. */
+template <class S>
+inline size_t window_begin(size_t p) {
+    return p * S::stride > S::pad_left ? p * S::stride - S::pad_left : 0;
+}
+
+template <class S>
+inline size_t window_end(size_t p) {
+    const size_t end = p * S::stride + S::kernel - S::pad_left;
+    return end < S::in_length ? end : S::in_length;
+}
+
+/* Maximum over S::kernel positions every S::stride, padding left out; x int8 [channels][in_length], y int8
  * [channels][out_length]. */
 template <class S>
 inline void max_pool(const int8_t* x, int8_t* y) {
     for (size_t c = 0; c < S::channels; ++c) {
+        const int8_t* row = x + c * S::in_length;
         for (size_t p = 0; p < S::out_length; ++p) {
-            const int8_t* window = x + c * S::in_length + p * S::stride;
-            int8_t best = window[0];
-            for (size_t j = 1; j < S::kernel; ++j)
-                best = window[j] > best ? window[j] : best;
+            int8_t best = row[window_begin<S>(p)];
+            for (size_t i = window_begin<S>(p) + 1; i < window_end<S>(p); ++i)
+                best = row[i] > best ? row[i] : best;
             y[c * S::out_length + p] = best;
         }
     }
+}
+
+/* Mean over S::kernel positions every S::stride. `multiplier` holds one value, or with S::counted one for
+ * every number of values that a window may see. */
+template <class S>
+inline void average_pool(const int8_t* x, int8_t* y, const float* multiplier) {
+    for (size_t c = 0; c < S::channels; ++c) {
+        const int8_t* row = x + c * S::in_length;
+        for (size_t p = 0; p < S::out_length; ++p) {
+            const size_t begin = window_begin<S>(p);
+            const size_t end = window_end<S>(p);
+            int32_t sum = 0;
+            for (size_t i = begin; i < end; ++i)
+                sum += row[i] - S::x_zero;
+            y[c * S::out_length + p] =
+                requantise_inside(sum, multiplier[S::counted ? end - begin - 1 : 0], S::y_zero);
+        }
+    }
+}
+
+/* Sum of two tensors in integers (docs/quant_spec.md, section 3.5). */
+template <class S>
+inline void add(const int8_t* a, const int8_t* b, int8_t* y) {
+    for (size_t i = 0; i < S::count; ++i) {
+        const int32_t acc = S::a_factor * (a[i] - S::a_zero) + S::b_factor * (b[i] - S::b_zero);
+        y[i] = shift_half_even<S::shift>(acc + S::y_zero * (1 << S::shift), S::y_low);
+    }
+}
+
+/* One input of a Concat into its place. */
+template <class S>
+inline void copy(const int8_t* x, int8_t* y) {
+    for (size_t i = 0; i < S::count; ++i)
+        y[S::first + i] = x[i];
+}
+
+/* The same, requantised by a table of 256 values. */
+template <class S>
+inline void rescale(const int8_t* x, int8_t* y, const int8_t* table) {
+    for (size_t i = 0; i < S::count; ++i)
+        y[S::first + i] = table[static_cast<uint8_t>(x[i])];
 }
 
 /* Mean over all positions: requantise(sum of (q - zero)); x int8 [channels][in_length], y int8 [channels]. */

@@ -1,0 +1,50 @@
+"""What the ONNX importer checks apart from single nodes: the model's frame, bounds of a Clip, unread results."""
+
+from __future__ import annotations
+
+import numpy as np
+from libsedge.errors import ModelError
+from onnx import ModelProto, TensorProto
+
+from libsedge_native.ir import Flatten, Op, Quant
+
+MAX_BYTES = 1 << 28
+MAX_NODES = 2048
+OPSETS = range(13, 22)
+MAX_IR_VERSION = 10
+
+
+def covers(quant: Quant, low: float, high: float) -> bool:
+    """Whether clipping to [low, high] changes nothing that int8 can hold: each bound is quantised to its end."""
+    with np.errstate(over="ignore"):
+        ends = np.array([low, high], np.float32) / np.float32(quant.scale)
+    return bool(np.rint(ends[0]) + quant.zero_point <= -128 and np.rint(ends[1]) + quant.zero_point >= 127)
+
+
+def without_unread(ops: list[Op], output: str) -> tuple[Op, ...]:
+    """Without the Flattens that only served a shape; every other unread op is the graph's to refuse."""
+    kept = list(ops)
+    for op in reversed(ops):
+        read = {name for other in kept for name in other.inputs}
+        if isinstance(op, Flatten) and op.name not in read and op.name != output:
+            kept.remove(op)
+    return tuple(kept)
+
+
+def check_model(model: ModelProto) -> None:
+    """What can be refused before any node is read."""
+    if not 3 <= model.ir_version <= MAX_IR_VERSION:
+        raise ModelError(f"must be 3 to {MAX_IR_VERSION}", field="ir_version", value=model.ir_version)
+    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or versions[0] not in OPSETS:
+        why = f"exactly one default opset, {OPSETS[0]} to {OPSETS[-1]}, is needed"
+        raise ModelError(why, field="opset_import", value=versions)
+    if model.functions or model.graph.sparse_initializer:
+        raise ModelError("functions and sparse initialisers are not supported", field="model")
+    if len(model.graph.node) > MAX_NODES or len(model.graph.initializer) > 4 * MAX_NODES:
+        raise ModelError(f"more than {MAX_NODES} nodes", field="graph", value=len(model.graph.node))
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelError(
+                "external data is refused: a model is one file", field="initialiser", value=tensor.name
+            )
