@@ -12,11 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge.errors import ModelError
-from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.ir import (
+    Add,
+    AveragePool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Graph,
+    MaxPool1d,
+    Quant,
+    Tensor,
+)
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_import import from_onnx
 from libsedge_native.random_graph import random_graph
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 
 def small() -> Graph:
@@ -162,6 +174,148 @@ HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
 }
 
 
+def branching() -> Graph:
+    """A sum, a concatenation and pools, to be damaged."""
+    rng = np.random.default_rng(6)
+
+    def block(name: str, source: str, out: int, inputs: int) -> Conv1d:
+        weight = rng.integers(-127, 128, (out, inputs, 3)).astype(np.int8)
+        scale = np.full(out, 0.01, np.float32)
+        return Conv1d(
+            name, weight, np.zeros(out, np.int32), scale, Quant(0.1, -128), pads=(1, 1), inputs=(source,)
+        )
+
+    ops = (
+        block("stem", "input", 4, 1),
+        block("body", "stem", 4, 4),
+        Add("sum", Quant(0.2, -100), ("stem", "body"), relu=True),
+        AveragePool1d("mean", 3, 1, Quant(0.15, 5), (1, 1)),
+        MaxPool1d("top", 3, 1, (1, 1), ("sum",)),
+        Concat("cat", Quant(0.2, 0), ("mean", "top")),
+        GlobalAveragePool("gap", Quant(0.1, 3)),
+        Flatten("flat"),
+        Dense(
+            "fc", np.ones((3, 8), np.int8), np.zeros(3, np.int32), np.full(3, 0.01, np.float32), Quant(0.1, 7)
+        ),
+    )
+    return Graph("branching", Tensor(1, 30, Quant(0.02, -128)), ops)
+
+
+def insert(
+    model: ModelProto, before: str, new: NodeProto, constants: dict[str, np.ndarray] | None = None
+) -> None:
+    """A node between `before` and what it reads."""
+    target = node(model, before)
+    new.input[0] = target.input[0]
+    target.input[0] = new.output[0]
+    at = list(model.graph.node).index(target)
+    nodes = [*model.graph.node[:at], new, *model.graph.node[at:]]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for name, value in (constants or {}).items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def moved(kind: str, before: str, *values: list[int], **attributes: object) -> Callable[[ModelProto], None]:
+    """An op that reshapes, in front of `before`."""
+
+    def change(model: ModelProto) -> None:
+        constants = {f"c{i}": np.array(v, np.int64) for i, v in enumerate(values)}
+        insert(
+            model,
+            before,
+            helper.make_node(kind, ["", *constants], ["moved"], "mover", **attributes),
+            constants,
+        )
+
+    return change
+
+
+def clip(low: float, high: float) -> Callable[[ModelProto], None]:
+    def change(model: ModelProto) -> None:
+        bounds = {"low": np.array(low, np.float32), "high": np.array(high, np.float32)}
+        insert(model, "body_q", helper.make_node("Clip", ["", "low", "high"], ["clipped"], "limit"), bounds)
+
+    return change
+
+
+def two_readers(model: ModelProto) -> None:
+    node(model, "sum").input[1] = "stem_float"
+
+
+def constant_summand(model: ModelProto) -> None:
+    node(model, "sum").input[1] = "cat_q_scale"
+
+
+def swapped_axes(model: ModelProto) -> None:
+    """A square weight whose scale runs along the inputs."""
+    fc = node(model, "fc")
+    replace_constant(model, "fc_weight", np.ones((8, 8), np.int8))
+    replace_constant(model, "fc_weight_scale", np.full(8, 0.01, np.float32))
+    replace_constant(model, "fc_weight_zero_point", np.zeros(8, np.int8))
+    set_attribute(model, "fc_weight_dq", "axis", 1)
+    del fc.input[2:]
+
+
+HOSTILE_BRANCHES: dict[str, tuple[Callable[[ModelProto], object], str]] = {
+    "sum without quantisation": (two_readers, "sum.*needs its own quantisation|expected behind"),
+    "sum with a constant": (constant_summand, "sum.*constants"),
+    "concat along positions": (lambda m: set_attribute(m, "cat", "axis", 2), "cat.*axis"),
+    "average of everything in 2-D": (
+        lambda m: set_attribute(m, "mean", "kernel_shape", [3, 3]),
+        "mean.*axes",
+    ),
+    "average with ceil": (lambda m: set_attribute(m, "mean", "ceil_mode", 1), "mean.*ceil_mode"),
+    "average of padding": (lambda m: set_attribute(m, "mean", "pads", [3, 0]), "narrower than the window"),
+    "dilated pool": (lambda m: set_attribute(m, "top", "dilations", [2]), "top.*dilated"),
+    "negative padding": (lambda m: set_attribute(m, "top", "pads", [-1, 1]), "narrower than the window"),
+    "clip that int8 does not do": (clip(0.0, 1.0), "body.*Clip"),
+    "clip from below": (clip(0.5, 99.0), "body.*Clip"),
+    "clip that is no number": (clip(float("nan"), 1.0), "limit.*number"),
+    "reshape that mixes": (moved("Reshape", "body", [1, 2, 60]), "body.*moves data"),
+    "reshape to another size": (moved("Reshape", "body", [1, 4, 31]), "mover.*keep the data"),
+    "reshape with two unknowns": (moved("Reshape", "body", [1, -1, -1]), "mover.*keep the data"),
+    "reshape of the batch": (moved("Reshape", "body", [2, 4, 15]), "mover.*keep the data"),
+    "transpose": (moved("Transpose", "body", perm=[0, 2, 1]), "mover.*moves data"),
+    "transpose of nothing": (moved("Transpose", "body", perm=[0, 0, 1]), "mover.*permutation"),
+    "squeeze of an axis that is there": (moved("Squeeze", "body", [1]), "mover.*length 1"),
+    "squeeze of the batch": (moved("Squeeze", "body", [0]), "mover.*batch"),
+    "unsqueeze to a plane": (moved("Reshape", "body", [1, 4, 5, 6]), "body.*1-D"),
+    "too many axes": (moved("Unsqueeze", "body", [1, 2, 3]), "mover.*axes"),
+    "softmax in the middle": (moved("Softmax", "body", axis=1), "mover.*over the classes"),
+    "weight scales along the inputs": (swapped_axes, "fc.*along the output channels"),
+    "defined twice": (lambda m: node(m, "mean").output.__setitem__(0, "sum_float"), "defined twice"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_BRANCHES)
+def test_hostile_branches_are_refused_by_name_and_reason(name: str) -> None:
+    change, why = HOSTILE_BRANCHES[name]
+    model = onnx.load_model_from_string(to_onnx(branching()))
+    change(model)
+    with pytest.raises(ModelError, match=why):
+        from_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: None,
+        moved("Reshape", "body", [0, -1, 30]),
+        moved("Unsqueeze", "gap", [2]),
+        moved("Transpose", "flat", perm=[0, 1, 2]),
+        moved("Identity", "body"),
+        moved("Relu", "body"),
+        clip(0.0, 26.0),
+    ],
+)
+def test_what_changes_nothing_is_accepted(change: Callable[[ModelProto], None]) -> None:
+    """Negative control of the table above: the same edits with harmless values give the same graph."""
+    model = onnx.load_model_from_string(to_onnx(branching()))
+    change(model)
+    assert from_onnx(model.SerializeToString()).digest == branching().digest
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_models_are_refused_by_name_and_reason(name: str) -> None:
     change, why = HOSTILE[name]
@@ -181,7 +335,7 @@ def test_the_unchanged_model_is_accepted() -> None:
 @given(data=st.data())
 def test_damaged_bytes_are_refused_or_another_valid_graph(data: st.DataObject) -> None:
     """Whatever bytes come in, the answer is a Graph or a ModelError, never another exception."""
-    model = bytearray(BASE)
+    model = bytearray(data.draw(st.sampled_from(BASES)))
     for _ in range(data.draw(st.integers(1, 4))):
         model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(0, len(model)))
@@ -189,4 +343,4 @@ def test_damaged_bytes_are_refused_or_another_valid_graph(data: st.DataObject) -
         assert isinstance(from_onnx(bytes(model[:end])), Graph)
 
 
-BASE = to_onnx(small())
+BASES = [to_onnx(small()), to_onnx(branching())]
