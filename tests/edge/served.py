@@ -54,9 +54,12 @@ class Served:
             self._ready.set()
             journal.close()
 
-    def quiet(self, seconds: float = 0.15, limit: float = 20.0) -> None:
-        """Wait until nothing has come for so long."""
+    def quiet(self, seconds: float = 0.25, limit: float = 20.0, truth: UnitTruth | None = None) -> None:
+        """Wait until all that `truth` says has come, and then nothing for so long."""
+        expected = 0 if truth is None else truth.intact + truth.repeat + truth.refused
         deadline, last, since = time.monotonic() + limit, -1, time.monotonic()
+        while self.pipeline.ledger.received < expected and time.monotonic() < deadline:
+            time.sleep(0.01)
         while time.monotonic() < deadline:
             now = self.pipeline.ledger.received + sum(self.source.counters().values())
             if now != last:

@@ -214,7 +214,7 @@ def test_counts_equal_the_truth_over_udp(
     with serving(tmp_path / "run.db", source, channels=channels) as served:
         sender = open_sender(f"ccsds:udp:{source.address},bytes={packet_bytes}")
         truth = sender.send(sent, damage=damage, seed=seed, rate_hz=5000, wait_s=5).truth
-        served.quiet(0.4)
+        served.quiet(truth=truth)
         report = served.finish()
     assert isinstance(truth, UnitTruth)
     assert report.source["dropped_by_kernel"] == 0
@@ -236,7 +236,7 @@ def test_counts_equal_the_truth_over_tcp(tmp_path: Path, packet_bytes: int, dama
     with serving(tmp_path / "run.db", source, channels=40) as served:
         sender = open_sender(f"ccsds:tcp:{source.address},bytes={packet_bytes}")
         result = sender.send(sent, damage=damage, seed=seed, rate_hz=None, wait_s=10)
-        served.quiet()
+        served.quiet(truth=result.truth)
         report = served.finish()
     truth = result.truth
     assert isinstance(truth, UnitTruth)

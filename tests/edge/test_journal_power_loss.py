@@ -12,13 +12,13 @@ from power_loss import NAME, Folder, campaign, write_and_record
 
 
 def test_no_acknowledged_row_is_lost(tmp_path: Path) -> None:
-    verdicts = campaign(1000, 3, "FULL")
-    assert verdicts == {"ok": 1000}
+    verdicts = campaign(600, 3, "FULL")
+    assert verdicts == {"ok": 600}
 
 
 @pytest.mark.parametrize(("synchronous", "expected"), [("NORMAL", "lost"), ("OFF", "corrupt")])
 def test_negative_control_a_weaker_setting_is_caught(synchronous: str, expected: str) -> None:
-    assert campaign(300, 3, synchronous)[expected] > 10
+    assert campaign(200, 3, synchronous)[expected] > 10
 
 
 def test_the_record_holds_what_the_cuts_are_about(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_counts_equal_the_truth(tmp_path: Path, line: tuple[int, str], damage: f
         for unit in damaged_units(sent, SentBlocks(), damage, seed, truth):
             write_all(line[0], unit)  # blocks while the reader is busy: the terminal holds 4 KiB
         write_all(line[0], b"\0")
-        served.quiet()
+        served.quiet(truth=truth)
         report = served.finish()
     check_counts(report, truth)
     assert rows(tmp_path / "run.db") == decisions(sent, truth)
@@ -112,7 +112,7 @@ def test_full_size_frames_and_a_slow_reader_lose_nothing(tmp_path: Path, line: t
     with serving(tmp_path / "run.db", SerialSource(line[1]), channels=5400, delay_s=0.01) as served:
         for unit in damaged_units(sent, SentBlocks(), 0.0, 0, truth):
             write_all(line[0], unit)
-        served.quiet()
+        served.quiet(truth=truth)
         report = served.finish()
     check_counts(report, truth)
 

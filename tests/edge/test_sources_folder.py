@@ -36,6 +36,9 @@ def test_counts_equal_the_truth(tmp_path: Path, inbox: Path, damage: float, seed
     with serving(tmp_path / "run.db", FolderSource(inbox)) as served:
         sender = open_sender(f"folder:{inbox}")
         truth = sender.send(sent, damage=damage, seed=seed, rate_hz=None, wait_s=5).truth
+        deadline = time.monotonic() + 20
+        while served.pipeline.ledger.ended < truth.intact + truth.repeat and time.monotonic() < deadline:
+            time.sleep(0.01)
         served.quiet(0.45)
         report = served.finish()
     # as over TCP, damage without a magic is bytes and not a frame: every byte is counted instead

@@ -25,7 +25,7 @@ def test_counts_equal_the_truth(tmp_path: Path, damage: float, seed: int) -> Non
     with serving(tmp_path / "run.db", UdpSource(0)) as served:
         sender = open_sender(f"udp:{served.source.address}")
         truth = sender.send(sent, damage=damage, seed=seed, rate_hz=RATE, wait_s=5).truth
-        served.quiet()
+        served.quiet(truth=truth)
         report = served.finish()
     assert report.source["dropped_by_kernel"] == 0
     check_counts(report, truth)

@@ -23,7 +23,7 @@ def test_counts_equal_the_truth(tmp_path: Path, damage: float, seed: int) -> Non
     with serving(tmp_path / "run.db", open_source(f"zmq:pull:ipc://{tmp_path}/s")) as served:
         sender = open_sender(f"zmq:push:ipc://{tmp_path}/s")
         truth = sender.send(sent, damage=damage, seed=seed, rate_hz=None, wait_s=1).truth
-        served.quiet()
+        served.quiet(truth=truth)
         report = served.finish()
     check_counts(report, truth)
     assert rows(tmp_path / "run.db") == decisions(sent, truth)
@@ -40,7 +40,7 @@ def test_published_frames_of_full_size_over_tcp(tmp_path: Path) -> None:
     with serving(tmp_path / "run.db", source, channels=5400, delay_s=0.002) as served:
         sender = open_sender(f"zmq:pub:{endpoint}")
         truth = sender.send(sent, damage=0.2, seed=4, rate_hz=None, wait_s=1).truth
-        served.quiet()
+        served.quiet(truth=truth)
         report = served.finish()
     check_counts(report, truth)
 
@@ -52,7 +52,7 @@ def test_slow_reader_holds_the_sender_back(tmp_path: Path) -> None:
     ) as served:
         sender = open_sender(f"zmq:push:ipc://{tmp_path}/s")
         result = sender.send(sent, damage=0.0, seed=0, rate_hz=None, wait_s=2.5)
-        served.quiet()
+        served.quiet(truth=result.truth)
         report = served.finish()
     assert result.seconds > 0.3  # 400 frames at 4 ms, less what the two queues of 64 and ours hold
     check_counts(report, result.truth)

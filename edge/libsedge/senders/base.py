@@ -71,8 +71,9 @@ class UnitSender(Sender):
         try:
             with self._opened(wait_s) as emit:
                 begin = time.monotonic()
-                for index, unit in enumerate(units):
-                    if rate_hz is not None and (wait := begin + index / rate_hz - time.monotonic()) > 0:
+                for unit in units:
+                    due = 0.0 if rate_hz is None else begin + (truth.frames - 1) / rate_hz
+                    if (wait := due - time.monotonic()) > 0:
                         time.sleep(wait)
                     emit(unit)
                 seconds = time.monotonic() - begin

@@ -67,8 +67,9 @@ def send(
         acks.start()
         begin = time.monotonic()
         try:
-            for index, piece in enumerate(pieces):
-                if rate_hz is not None and (wait := begin + index / rate_hz - time.monotonic()) > 0:
+            for piece in pieces:
+                due = 0.0 if rate_hz is None else begin + (truth.frames - 1) / rate_hz
+                if (wait := due - time.monotonic()) > 0:
                     time.sleep(wait)
                 _send_all(sock, piece, acks, wait_s)
             acks.wanted = truth.intact + truth.repeat
