@@ -192,8 +192,8 @@ def verify_emulated(
 
 
 def fused_names(graph: Graph) -> list[str]:
-    """Names of the steps of the scalar kernel, in order: what a trace shows."""
+    """Names of the layers that a trace of the scalar kernel shows, in order."""
     from libsedge_native.passes import lower
 
     kernel = lower(graph, ()).kernels[-1]
-    return [step.name for step in kernel.steps]
+    return [step.name for step in kernel.steps if step.shown is not None]
