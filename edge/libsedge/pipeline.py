@@ -156,6 +156,7 @@ class Pipeline:
         self._count, self._idle_exit_s, self._progress = count, idle_exit_s, progress
         self._stream = journal.stream
         self._stop = threading.Event()
+        self._refused: Counter[str] = Counter()  # of the source, as far as the ledger knows them
         self._in_reader = 0
         self._in_worker: list[
             tuple[Item, Record | None]
@@ -186,15 +187,12 @@ class Pipeline:
 
     # --- the reader's thread
     def _read(self) -> None:
-        refused: Counter[str] = Counter()
         try:
             frames, last = iter(self._source), time.monotonic()
             while not self._stop.is_set():
                 frame = next(frames, self)  # self: the end
                 self.reader_turns += 1
-                for reason, total in list(self._source.refused.items()):
-                    self.ledger.refuse(reason, total - refused[reason])
-                    refused[reason] = total
+                self._count_refused()
                 now = time.monotonic()
                 if isinstance(frame, Frame):
                     self._admit(frame, now)
@@ -209,6 +207,11 @@ class Pipeline:
             with self.ledger.lock:
                 self.reader_done = True
                 self.queue.wake()
+
+    def _count_refused(self) -> None:
+        for reason, total in list(self._source.refused.items()):
+            self.ledger.refuse(reason, total - self._refused[reason])
+            self._refused[reason] = total
 
     def _admit(self, frame: Frame, now: float) -> None:
         key = Key(frame.stream_id, frame.epoch, frame.sequence)
@@ -242,6 +245,7 @@ class Pipeline:
                 self.queue.wake()
             reader.join()
             self._source.close()
+            self._count_refused()  # what was cut off by the end
         if self._reader_error is not None:
             raise self._reader_error
         self.ledger.check(final=True)

@@ -267,6 +267,18 @@ def test_stream_is_the_same_however_it_is_cut(seed: int, damage: float, step: in
     assert reader.pending_bytes == 0
 
 
+def test_frame_that_the_end_cuts_off_is_in_the_account(tmp_path: Path) -> None:
+    source = CcsdsUdpSource(0, idle_s=60)
+    with serving(tmp_path / "run.db", source) as served:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for packet in packets_of(frames(1)[0], 64)[:-1]:
+                peer.sendto(packet, ("127.0.0.1", source.port))
+        served.quiet()
+        report = served.finish()
+    assert report.ledger["rejected"] == {"incomplete": 1}
+    assert (report.ledger["received"], report.ledger["unaccounted"]) == (1, 0)
+
+
 def test_packets_of_other_applications_pass_by(tmp_path: Path) -> None:
     ours = packets_of(frames(3)[0], 64) + packets_of(frames(3)[1], 64)
     other = [b"\x0c\x22" + packet[2:] for packet in packets_of(frames(3)[2], 64)]

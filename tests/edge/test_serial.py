@@ -132,6 +132,15 @@ def test_noise_and_endless_blocks(tmp_path: Path, line: tuple[int, str]) -> None
     assert report.source["too_long_bytes"] == len(endless)
 
 
+def test_block_that_the_end_cuts_off_is_in_the_account(tmp_path: Path, line: tuple[int, str]) -> None:
+    with serving(tmp_path / "run.db", SerialSource(line[1])) as served:
+        write_all(line[0], SentBlocks().units(frames(1)[0])[0][:-5])
+        served.quiet()
+        report = served.finish()
+    assert report.ledger["rejected"] == {"truncated": 1}
+    assert (report.ledger["received"], report.ledger["unaccounted"]) == (1, 0)
+
+
 def test_cable_is_pulled_and_comes_back(tmp_path: Path) -> None:
     link = tmp_path / "line"
     first, theirs = pty.openpty()

@@ -153,6 +153,11 @@ class CcsdsUdpSource(UdpSource):
         self._reader.assembler.expire(time.monotonic() - self._idle_s)
         return []
 
+    def close(self) -> None:
+        """Frames whose segments were still coming are refused as incomplete."""
+        self._reader.assembler.expire(float("inf"))
+        super().close()
+
     def counters(self) -> dict[str, int]:
         return super().counters() | self._reader.counters() | {"in_progress": self._reader.assembler.pending}
 

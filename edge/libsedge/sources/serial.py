@@ -144,8 +144,10 @@ class SerialSource(MessageSource):
         }
 
     def close(self) -> None:
+        """A block that has begun and not ended is refused as truncated."""
         self._stopped.set()
         self._hang_up()
+        self.refused["truncated"] += len(self._blocks.finish())
 
 
 def open_serial(argument: str, options: SourceOptions) -> SerialSource:
