@@ -315,6 +315,10 @@ class Health:
             return 200, metrics(self._pipeline, self.heartbeat, self._model)
         return 404, "/v2/health/live, /v2/health/ready, /metrics\n"
 
+    def tell_model(self, model: Mapping[str, str]) -> None:
+        """Another model decides from now on."""
+        self._model = model
+
     def stopping(self) -> None:
         """Tell systemd that the end has begun."""
         self._notifier.send("STOPPING=1")

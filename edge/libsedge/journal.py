@@ -190,6 +190,15 @@ class Journal:
         self._db.execute("INSERT INTO meta VALUES ('stream', ?) ON CONFLICT DO NOTHING", (str(stream),))
         return int(self._meta("stream") or stream)
 
+    def note_model(self, digest: str) -> None:
+        """Another bundle writes from now on; never raises for the disk, which is asked again before the next batch."""
+        self._model = digest
+        if self._connection is not None:
+            try:
+                self._db.execute("INSERT INTO models VALUES (?) ON CONFLICT DO NOTHING", (digest,))
+            except sqlite3.Error:
+                self.close()
+
     # --- writing
     def write(self, records: Sequence[Record]) -> Written:
         """Commit a batch, all or nothing; never raises for the disk: a refused batch is `failed`.

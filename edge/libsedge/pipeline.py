@@ -155,6 +155,7 @@ class Pipeline:
         self._policy, self._batch, self._interval_s = policy, batch, interval_s
         self._count, self._idle_exit_s, self._progress = count, idle_exit_s, progress
         self._stream = journal.stream
+        self._next: FrameClassifier | None = None
         self._stop = threading.Event()
         self._refused: Counter[str] = Counter()  # of the source, as far as the ledger knows them
         self._in_reader = 0
@@ -175,6 +176,18 @@ class Pipeline:
 
     def _held(self) -> int:
         return self._in_reader + len(self.queue) + self._in_hand + len(self._in_worker)
+
+    def swap(self, classifier: FrameClassifier) -> None:
+        """Let `classifier` decide from the next frame on that the worker takes; safe from any thread.
+
+        Raises ConfigError where it is bound to another number of channels.
+        """
+        if classifier.channels != self._classifier.channels:
+            raise ConfigError(
+                f"the stream has {self._classifier.channels}", field="channels", value=classifier.channels
+            )
+        with self.ledger.lock:
+            self._next = classifier
 
     @property
     def stopping(self) -> bool:
@@ -291,6 +304,11 @@ class Pipeline:
                 return
 
     def _process(self, item: Item) -> None:
+        with self.ledger.lock:
+            swapped, self._next = self._next, None
+        if swapped is not None:
+            self._classifier = swapped
+            self._journal.note_model(swapped.digest)
         frame = item.frame
         if frame.dark and frame.values.size == self._classifier.channels and np.isfinite(frame.values).all():
             # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.

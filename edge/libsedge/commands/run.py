@@ -15,12 +15,12 @@ from libsedge.errors import ConfigError
 from libsedge.health import Health
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger, LedgerError
-from libsedge.model_state import ModelStoreError
 from libsedge.model_store import ModelStore
 from libsedge.pipeline import POLICIES, Pipeline, Report
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
 from libsedge.sources.files import open_spectra
+from libsedge.store_run import StoreRun
 
 
 def _axis_of(path: str | None, saturation: float | None) -> Axis | None:
@@ -61,30 +61,11 @@ def _labels(bundle: Bundle, classifier: Classifier) -> dict[str, str]:
     }
 
 
-class _Trial:
-    """A store's version is good once it has put `FRAMES` frames into the journal."""
+def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
+    def look_at_the_store(number: int, frame: FrameType | None) -> None:
+        store_run.requested = True
 
-    FRAMES = 100
-
-    def __init__(self, store: ModelStore | None, bundle: Bundle) -> None:
-        self._store, self._version = store, str(bundle.manifest["version"])
-
-    def look(self, ledger: Ledger) -> None:
-        if self._store is not None and ledger.journaled >= self.FRAMES:
-            self._say(self._store.mark_good)
-
-    def end(self, ledger: Ledger) -> None:
-        """The run came to a clean end."""
-        self.look(ledger)
-        if self._store is not None:
-            self._say(self._store.ended_well)
-
-    def _say(self, what: Callable[[str], None]) -> None:
-        try:
-            what(self._version)
-        except ModelStoreError as error:  # the stream goes on; the version stays on trial
-            click.echo(f"warning: {error}", err=True)
-        self._store = None
+    return look_at_the_store
 
 
 def _progress(ledger: Ledger) -> None:
@@ -189,6 +170,7 @@ def run(
 ) -> None:
     """Classify a stream of frames into a journal.
 
+    With --store, SIGHUP changes to the version that was activated meanwhile, without losing a frame.
     Ends with the stream, after --count frames, --idle-exit seconds without one, or on SIGINT or SIGTERM;
     everything that was received is decided and committed first. Exit code 1 when a frame is unaccounted for,
     2 for a mistake.
@@ -199,16 +181,15 @@ def run(
     sinks: list[Sink] = []
     journal: Journal | None = None
     health: Health | None = None
+    store_run: StoreRun | None = None
+    axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
     try:
-        classifier.bind(*((source.axis.wavelength_nm, source.axis.mask) if source.axis is not None else ()))
+        classifier.bind(*axis_and_mask)
         journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
         for sink_spec in (*([f"jsonl:{jsonl}"] if jsonl is not None else []), *sink_specs):
             sinks.append(open_sink(sink_spec))
-        trial = _Trial(store, opened)
-
-        def progress(ledger: Ledger) -> None:
-            _progress(ledger)
-            trial.look(ledger)
+        if store is not None:
+            store_run = StoreRun(store, opened, lambda text: click.echo(text, err=True))
 
         pipeline = Pipeline(
             source,
@@ -219,7 +200,7 @@ def run(
             capacity=capacity,
             count=count,
             idle_exit_s=idle_exit,
-            progress=progress,
+            progress=_progress,
         )
 
         health = Health(pipeline, _labels(opened, classifier), health_address)
@@ -230,11 +211,20 @@ def run(
             pipeline.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        if store_run is not None:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _on_hang_up(store_run))
+            store_run.watch(
+                pipeline,
+                lambda bundle: Classifier(bundle, isa).bind(*axis_and_mask),
+                lambda bundle, new: health.tell_model(_labels(bundle, new)),
+                isa,
+            )
         if source.address is not None:
             click.echo(f"listening on {source.address}", err=True)
         try:
             report = pipeline.run()
-            trial.end(pipeline.ledger)
+            if store_run is not None:
+                store_run.end(pipeline.ledger)
         except LedgerError:
             click.echo(pipeline.ledger.text())
             raise
@@ -243,6 +233,8 @@ def run(
             for number, handler in before.items():
                 signal.signal(number, handler)
     finally:
+        if store_run is not None:
+            store_run.close()
         if health is not None:
             health.close()
         source.close()
