@@ -41,8 +41,9 @@ inline int8_t requantise(int32_t acc, float multiplier, int32_t zero, int32_t lo
     return static_cast<int8_t>(q);
 }
 
-/* clamp(rint_half_even(float32(acc) * multiplier + zero), -128, 127), the sum exact: of two neighbours equally
- * near, the one that is even with the zero point added. No float is added, so nothing can be contracted. */
+/* clamp(rint_half_even(float32(acc) * multiplier + zero), -128, 127), the sum exact: of two neighbours
+ * equally near, the one that is even with the zero point added. No float is added, so nothing can be
+ * contracted. */
 inline int8_t requantise_inside(int32_t acc, float multiplier, int32_t zero) {
     float v = static_cast<float>(acc) * multiplier;
     v = v < -1024.0F ? -1024.0F : v;
