@@ -161,6 +161,20 @@ def test_corner_graphs_are_exact(build: object) -> None:
     assert check.equal, check
 
 
+def test_depthwise_layers_are_exact_channel_by_channel_on_every_isa(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the cost model takes zeros or loops; here every vector kernel takes the loops."""
+    passes = importlib.import_module("libsedge_native.passes.single_channels")
+    graph = depthwise()
+    chosen = [k.isa for k in lower(graph).kernels if any(s.kind == "depthwise" for s in k.steps)]
+    assert "avx2" in chosen
+    assert "avx512vnni" not in chosen
+    monkeypatch.setattr(passes, "LOOP", -1e9)
+    kernels = lower(graph).kernels
+    assert all(any(s.kind == "depthwise" for s in k.steps) for k in kernels if k.isa != "scalar")
+    so = toolchain.compile_shared(generate(graph), extra_flags=FAST)
+    assert verify.verify_kernel(so, graph, count=12).equal
+
+
 def edge(bias: int) -> Graph:
     """One layer whose largest accumulator is 188 * 127 * 255 + bias + 15."""
     conv = Conv1d(

@@ -13,8 +13,9 @@ from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAverage
 from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
 from libsedge_native.passes.describe import describe, describe_part
 from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
-from libsedge_native.passes.pack_weights import is_depthwise, pack, pack_depthwise
+from libsedge_native.passes.pack_weights import pack, pack_depthwise
 from libsedge_native.passes.parameters import add_shape, average_multipliers, table
+from libsedge_native.passes.single_channels import channel_by_channel
 from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa, choose_tile
 from libsedge_native.reference import average_multiplier
 
@@ -39,7 +40,7 @@ def _margins(readers: list[Stage], width: int, zero: int, isa: VectorIsa) -> dic
         conv = stage.conv
         if conv is not None:
             left, right = max(left, conv.pads[0]), max(right, conv.pads[1])
-            if not is_depthwise(conv):
+            if not channel_by_channel(conv, isa):
                 run = width * (conv.weight.shape[2] if conv.dilation == 1 else 1)
                 slack = max(slack, -run % run_unit(stage, isa))
     return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
@@ -99,7 +100,7 @@ class _Lowering:
     def reaches_dilated(self, name: str) -> bool:
         """Whether a convolution that reads taps one by one, in whole groups of four bytes, sees these positions."""
         for stage in self.readers(name):
-            if stage.conv is None or is_depthwise(stage.conv):
+            if stage.conv is None or channel_by_channel(stage.conv, self.isa):
                 if self.reaches_dilated(stage.name):
                     return True
             elif stage.conv.dilation > 1:
@@ -259,7 +260,7 @@ class _Lowering:
     def stage(self, stage: Stage) -> None:
         op = stage.ops[0]
         if isinstance(op, Conv1d):
-            (self.depthwise if is_depthwise(op) else self.conv)(stage, op)
+            (self.depthwise if channel_by_channel(op, self.isa) else self.conv)(stage, op)
         elif isinstance(op, (MaxPool1d, AveragePool1d)):
             self.pool(stage, op)
         elif isinstance(op, Add):
@@ -276,7 +277,7 @@ def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage,
     out: list[Stage] = []
     for stage in stages:
         conv = stage.conv
-        if conv is not None and stage.pool > isa.rows[1] and not is_depthwise(conv):
+        if conv is not None and stage.pool > isa.rows[1] and not channel_by_channel(conv, isa):
             middle = conv.output(stage.x)
             out.append(Stage((conv,), stage.inputs, stage.xs, middle))
             out.append(Stage(stage.ops[1:], (conv.name,), (middle,), stage.y))
@@ -297,8 +298,9 @@ def _lower(program: Program, isa: VectorIsa) -> Kernel:
 def lower_vector(program: Program) -> Program:
     """One kernel for every vector instruction set the program asks for, in that order.
 
-    Legal always: groups become zeros between channels (single channels a step of their own), dilation separate
-    runs, a pool that no tile can hold a step of its own; each of these is the same int32 sum.
+    Legal always: groups become zeros between channels (of single channels, a step of their own where that is
+    faster), dilation separate runs, a pool that no tile can hold a step of its own; each of these is the same
+    int32 sum.
     """
     for name in program.isas:
         program = replace(program, kernels=(*program.kernels, _lower(program, VECTOR_ISAS[name])))

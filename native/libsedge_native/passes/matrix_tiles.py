@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from libsedge_native.lowered import Program, Stage
-from libsedge_native.passes.pack_weights import is_depthwise
+from libsedge_native.passes.single_channels import channel_by_channel
 from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa
 
 #: positions that are multiplied at a time; the last block overlaps the one before it
@@ -40,7 +40,7 @@ def on_tiles(stage: Stage, isa: VectorIsa) -> bool:
     return (
         isa.matrix
         and stage.conv is not None
-        and not is_depthwise(stage.conv)
+        and not channel_by_channel(stage.conv, isa)
         and stage.pool in (1, 2, 4, 8)
         and stage.y.length * stage.pool >= BLOCK
         and gain(stage) > 0

@@ -32,11 +32,6 @@ class Packed:
     biased: bool
 
 
-def is_depthwise(conv: Conv1d) -> bool:
-    """One input and one output channel a group: filling the rest with zeros would cost `groups` times as much."""
-    return conv.groups > 1 and conv.weight.shape[:2] == (conv.groups, 1)
-
-
 def ungrouped(conv: Conv1d) -> NDArray[np.int8]:
     """int8 [O, I, K]: a grouped convolution is a full one with zeros between the groups."""
     out, per_group, taps = conv.weight.shape
