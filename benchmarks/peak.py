@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from libsedge_native.toolchain import host_compiler
 
 
@@ -38,13 +39,26 @@ BOUND = {
 }
 
 
-def rows(macs: int) -> dict[str, tuple[str, Callable[[], object]]]:
-    """Row name -> (data type, a call that runs `macs` multiply-accumulates); only what this machine can run."""
+def _library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="sedge-") as folder:
         so = Path(folder) / "peak.so"
         source = Path(__file__).with_name("peak.cpp")
         subprocess.run([*host_compiler(), "-O2", "-shared", "-fPIC", source, "-o", so], check=True)
-        library = ctypes.CDLL(str(so))
+        return ctypes.CDLL(str(so))
+
+
+def read(size: int) -> Callable[[], object] | None:
+    """A call that reads `size` bytes of a buffer of its own, or None without AVX-512."""
+    if "avx512f" not in _flags():
+        return None
+    library, data = _library(), np.ones(size, np.uint8)
+    library.peak_read.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+    return lambda: library.peak_read(data.ctypes.data, size // 512 * 512)
+
+
+def rows(macs: int) -> dict[str, tuple[str, Callable[[], object]]]:
+    """Row name -> (data type, a call that runs `macs` multiply-accumulates); only what this machine can run."""
+    library = _library()
     found: dict[str, tuple[str, Callable[[], object]]] = {}
     flags = _flags()
     for row, (name, flag, per_round, dtype) in LOOPS.items():

@@ -78,38 +78,6 @@ SEDGE_TARGET void output(const uint8_t* x, int8_t* y) {
     avx512vnni::output<S>(x, y);
 }
 
-/* Accumulators of 32 positions times Vectors registers of channels into tiles 0 to 3. A window is read as
- * whole rows of 64 bytes; behind its end the weights are zero. */
-template <class S, size_t Vectors>
-SEDGE_INLINE void multiply(const uint8_t* x, const WeightItem* weight) {
-    constexpr size_t steps = static_cast<size_t>(S::run_steps) / 16;
-    constexpr size_t next = static_cast<size_t>(S::runs) * S::run_steps * lanes * 4; /* panel */
-    constexpr size_t line = 64;
-    constexpr size_t stride = S::x_stride;
-    SEDGE_TILE_ZERO(0);
-    SEDGE_TILE_ZERO(2);
-    if constexpr (Vectors == 2) {
-        SEDGE_TILE_ZERO(1);
-        SEDGE_TILE_ZERO(3);
-    }
-    for (size_t run = 0; run < S::runs; ++run) {
-        for (size_t i = 0; i < steps; ++i) {
-            const uint8_t* a = x + run * S::run_stride + i * line;
-            SEDGE_TILE_LOAD(6, weight, line);
-            SEDGE_TILE_LOAD(4, a, stride);
-            SEDGE_TILE_DOT(0, 4, 6);
-            SEDGE_TILE_LOAD(5, a + tile_rows * stride, stride);
-            SEDGE_TILE_DOT(2, 5, 6);
-            if constexpr (Vectors == 2) {
-                SEDGE_TILE_LOAD(7, weight + next, line);
-                SEDGE_TILE_DOT(1, 4, 7);
-                SEDGE_TILE_DOT(3, 5, 7);
-            }
-            weight += tile_rows * line;
-        }
-    }
-}
-
 /* Tiles 0 to 3 to int32 [32 positions][Vectors * 16 channels]. */
 template <size_t Vectors>
 SEDGE_INLINE void store_tiles(int32_t* acc) {
@@ -133,6 +101,16 @@ SEDGE_INLINE Scale load_scale(const int32_t* bias, const float* multiplier, cons
     return {load_acc(bias), load_real(multiplier), load_real(offset)};
 }
 
+/* A block of 32 positions whose accumulators wait to be requantised. */
+struct Pending {
+    const int32_t* acc;
+    uint8_t* y; /* its first position */
+    Scale first;
+    Scale second; /* of the second register of channels, if there is one */
+    Acc first_sum;
+    Acc second_sum;
+};
+
 /* One pooled position of one register of channels: the largest accumulator, scaled and rounded. */
 template <class S, size_t Vectors>
 SEDGE_INLINE Acc settle(const int32_t* acc, const Scale& scale) {
@@ -147,95 +125,154 @@ SEDGE_INLINE Acc settle(const int32_t* acc, const Scale& scale) {
     }
 }
 
-/* 32 positions from `acc` to y, channels in order. */
+/* Pooled positions of a block, and how many of them are settled at a time: four registers, to be packed. */
 template <class S>
-SEDGE_INLINE void write_pair(const int32_t* acc, uint8_t* y, const Scale& first, const Scale& second) {
-    constexpr size_t row = static_cast<size_t>(S::pool) * 2 * lanes; /* accumulators of a pooled position */
-    for (size_t j = 0; j < block_rows / S::pool; j += 2) {
-        const Acc a = settle<S, 2>(acc + j * row, first);
-        const Acc b = settle<S, 2>(acc + j * row + lanes, second);
-        const Acc c = settle<S, 2>(acc + (j + 1) * row, first);
-        const Acc d = settle<S, 2>(acc + (j + 1) * row + lanes, second);
-        if constexpr (S::channels == 2 * lanes) {
-            store4<S::y_zero, S::y_low>(y + j * S::channels, a, b, c, d);
-        } else {
-            store2<S::y_zero, S::y_low>(y + j * S::channels, y + (j + 1) * S::channels, a, b, c, d);
-        }
-    }
-}
-
-template <class S>
-SEDGE_INLINE void write_one(const int32_t* acc, uint8_t* y, const Scale& scale) {
-    constexpr size_t row = static_cast<size_t>(S::pool) * lanes;
-    for (size_t j = 0; j < block_rows / S::pool; j += 4) {
-        const Acc a = settle<S, 1>(acc + j * row, scale);
-        const Acc b = settle<S, 1>(acc + (j + 1) * row, scale);
-        const Acc c = settle<S, 1>(acc + (j + 2) * row, scale);
-        const Acc d = settle<S, 1>(acc + (j + 3) * row, scale);
-        if constexpr (S::channels == lanes) {
-            store4<S::y_zero, S::y_low>(y + j * S::channels, a, b, c, d);
-        } else {
-            store1<S::y_zero, S::y_low>(y + j * S::channels, a);
-            store1<S::y_zero, S::y_low>(y + (j + 1) * S::channels, b);
-            store1<S::y_zero, S::y_low>(y + (j + 2) * S::channels, c);
-            store1<S::y_zero, S::y_low>(y + (j + 3) * S::channels, d);
-        }
-    }
-}
-
-/* Adds the pooled positions from `skip` on, of register V of Vectors, to its sums. */
+constexpr size_t block_positions = block_rows / S::pool;
 template <class S, size_t Vectors>
-SEDGE_INLINE void add_positions(const int32_t* acc, int32_t* sums, const Scale& scale, size_t skip) {
-    constexpr size_t row = static_cast<size_t>(S::pool) * Vectors * lanes;
-    constexpr size_t positions = block_rows / S::pool;
-    Acc total = load_acc(sums);
-    size_t j = skip;
-    for (; j % 4 != 0; ++j) {
-        const Acc a = settle<S, Vectors>(acc + j * row, scale);
-        total = add4<S::y_zero, S::y_low, 1>(total, a, a, a, a);
+constexpr size_t group_positions = S::sum == 0 && Vectors == 2 ? 2 : 4;
+
+/* The pooled positions from j on: to y, or added to the sums. */
+template <class S, size_t Vectors>
+SEDGE_INLINE void settle_group(Pending& block, size_t j) {
+    constexpr size_t row = static_cast<size_t>(S::pool) * Vectors * lanes; /* of a pooled position */
+    const int32_t* const acc = block.acc + j * row;
+    uint8_t* const y = block.y + j * S::channels;
+    const Acc a = settle<S, Vectors>(acc, block.first);
+    const Acc b = settle<S, Vectors>(acc + row, block.first);
+    if constexpr (group_positions<S, Vectors> == 2) {
+        const Acc c = settle<S, Vectors>(acc + lanes, block.second);
+        const Acc d = settle<S, Vectors>(acc + row + lanes, block.second);
+        if constexpr (S::channels == 2 * lanes) {
+            store4<S::y_zero, S::y_low>(y, a, c, b, d);
+        } else {
+            store2<S::y_zero, S::y_low>(y, y + S::channels, a, c, b, d);
+        }
+        return;
     }
-    for (; j < positions; j += 4) {
-        const Acc a = settle<S, Vectors>(acc + j * row, scale);
-        const Acc b = settle<S, Vectors>(acc + (j + 1) * row, scale);
-        const Acc c = settle<S, Vectors>(acc + (j + 2) * row, scale);
-        const Acc d = settle<S, Vectors>(acc + (j + 3) * row, scale);
-        total = add4<S::y_zero, S::y_low, 4>(total, a, b, c, d);
+    const Acc c = settle<S, Vectors>(acc + 2 * row, block.first);
+    const Acc d = settle<S, Vectors>(acc + 3 * row, block.first);
+    if constexpr (S::sum != 0) {
+        block.first_sum = add4<S::y_zero, S::y_low, 4>(block.first_sum, a, b, c, d);
+        if constexpr (Vectors == 2) {
+            block.second_sum =
+                add4<S::y_zero, S::y_low, 4>(block.second_sum, settle<S, Vectors>(acc + lanes, block.second),
+                                             settle<S, Vectors>(acc + row + lanes, block.second),
+                                             settle<S, Vectors>(acc + 2 * row + lanes, block.second),
+                                             settle<S, Vectors>(acc + 3 * row + lanes, block.second));
+        }
+    } else if constexpr (S::channels == lanes) {
+        store4<S::y_zero, S::y_low>(y, a, b, c, d);
+    } else {
+        store1<S::y_zero, S::y_low>(y, a);
+        store1<S::y_zero, S::y_low>(y + S::channels, b);
+        store1<S::y_zero, S::y_low>(y + 2 * S::channels, c);
+        store1<S::y_zero, S::y_low>(y + 3 * S::channels, d);
     }
-    store_acc(sums, total);
 }
 
-/* All positions of Vectors registers of channels. Blocks of 32 positions: while the tiles of one are
- * multiplied, the accumulators of the one before are requantised. The last block ends at the last position
+/* Everything from pooled position j on. A sum may begin inside a group. */
+template <class S, size_t Vectors>
+SEDGE_INLINE void settle_rest(Pending& block, size_t j) {
+    constexpr size_t row = static_cast<size_t>(S::pool) * Vectors * lanes;
+    if constexpr (S::sum != 0) {
+        for (; j % group_positions<S, Vectors> != 0; ++j) {
+            const Acc a = settle<S, Vectors>(block.acc + j * row, block.first);
+            block.first_sum = add4<S::y_zero, S::y_low, 1>(block.first_sum, a, a, a, a);
+            if constexpr (Vectors == 2) {
+                const Acc b = settle<S, Vectors>(block.acc + j * row + lanes, block.second);
+                block.second_sum = add4<S::y_zero, S::y_low, 1>(block.second_sum, b, b, b, b);
+            }
+        }
+    }
+    for (; j < block_positions<S>; j += group_positions<S, Vectors>)
+        settle_group<S, Vectors>(block, j);
+}
+
+/* Accumulators of 32 positions times Vectors registers of channels into tiles 0 to 3. A window is read as
+ * whole rows of 64 bytes; behind its end the weights are zero. Between the products, which take 16 cycles
+ * each, the block before is settled. */
+template <class S, size_t Vectors, bool Settle>
+SEDGE_INLINE void multiply(const uint8_t* x, const WeightItem* weight, Pending& before) {
+    constexpr size_t steps = static_cast<size_t>(S::run_steps) / 16;
+    constexpr size_t next = static_cast<size_t>(S::runs) * S::run_steps * lanes * 4; /* panel */
+    constexpr size_t line = 64;
+    constexpr size_t stride = S::x_stride;
+    constexpr size_t group = group_positions<S, Vectors>;
+    constexpr size_t products = steps * S::runs * 2 * Vectors;
+    constexpr size_t between = (block_positions<S> / group + products - 1) / products; /* groups a product */
+    size_t settled = 0;
+#define SEDGE_SETTLE                                                                                         \
+    if constexpr (Settle) {                                                                                  \
+        for (size_t g = 0; g < between; ++g) {                                                               \
+            if (settled < block_positions<S>)                                                                \
+                settle_group<S, Vectors>(before, settled);                                                   \
+            settled += group;                                                                                \
+        }                                                                                                    \
+    }
+    SEDGE_TILE_ZERO(0);
+    SEDGE_TILE_ZERO(2);
+    if constexpr (Vectors == 2) {
+        SEDGE_TILE_ZERO(1);
+        SEDGE_TILE_ZERO(3);
+    }
+    for (size_t run = 0; run < S::runs; ++run) {
+        for (size_t i = 0; i < steps; ++i) {
+            const uint8_t* a = x + run * S::run_stride + i * line;
+            SEDGE_TILE_LOAD(6, weight, line);
+            SEDGE_TILE_LOAD(4, a, stride);
+            SEDGE_TILE_DOT(0, 4, 6);
+            SEDGE_SETTLE
+            SEDGE_TILE_LOAD(5, a + tile_rows * stride, stride);
+            SEDGE_TILE_DOT(2, 5, 6);
+            SEDGE_SETTLE
+            if constexpr (Vectors == 2) {
+                SEDGE_TILE_LOAD(7, weight + next, line);
+                SEDGE_TILE_DOT(1, 4, 7);
+                SEDGE_SETTLE
+                SEDGE_TILE_DOT(3, 5, 7);
+                SEDGE_SETTLE
+            }
+            weight += tile_rows * line;
+        }
+    }
+#undef SEDGE_SETTLE
+}
+
+/* All positions of Vectors registers of channels, in blocks of 32. The last block ends at the last position
  * and may overlap the one before: the same values are written twice, or not added twice. */
 template <class S, size_t Vectors>
 SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, const WeightItem* weight, const int32_t* bias,
                              const float* multiplier, const float* offset) {
     constexpr size_t total = static_cast<size_t>(S::out_length) * S::pool;
     constexpr size_t blocks = (total + block_rows - 1) / block_rows;
+    constexpr size_t last = total - block_rows; /* where the last block begins */
     static_assert(total >= block_rows && block_rows % S::pool == 0 && S::pool <= 8, "chosen by the passes");
+    constexpr size_t second = Vectors == 2 ? lanes : 0;
     alignas(64) int32_t acc[block_rows * Vectors * lanes];
-    const Scale first = load_scale(bias, multiplier, offset);
-    const Scale second = Vectors == 2 ? load_scale(bias + lanes, multiplier + lanes, offset + lanes) : first;
-    for (size_t i = 0; i <= blocks; ++i) {
-        const size_t start = i + 1 < blocks ? i * block_rows : total - block_rows;
-        if (i < blocks)
-            multiply<S, Vectors>(x + start * S::x_stride, weight);
-        if (i > 0) {
-            const size_t before = i < blocks ? (i - 1) * block_rows : total - block_rows;
-            if constexpr (S::sum != 0) {
-                const size_t skip = ((i - 1) * block_rows - before) / S::pool;
-                auto* sums = reinterpret_cast<int32_t*>(y);
-                add_positions<S, Vectors>(acc, sums, first, skip);
-                if constexpr (Vectors == 2)
-                    add_positions<S, Vectors>(acc + lanes, sums + lanes, second, skip);
-            } else if constexpr (Vectors == 2) {
-                write_pair<S>(acc, y + before / S::pool * S::channels, first, second);
-            } else {
-                write_one<S>(acc, y + before / S::pool * S::channels, first);
-            }
-        }
-        if (i < blocks)
-            store_tiles<Vectors>(acc);
+    Pending before = {acc,
+                      y,
+                      load_scale(bias, multiplier, offset),
+                      load_scale(bias + second, multiplier + second, offset + second),
+                      _mm512_setzero_si512(),
+                      _mm512_setzero_si512()};
+    constexpr size_t y_block = S::sum != 0 ? 0 : block_positions<S> * S::channels;
+    multiply<S, Vectors, false>(x + (blocks > 1 ? 0 : last) * S::x_stride, weight, before);
+    store_tiles<Vectors>(acc);
+    for (size_t i = 1; i < blocks; ++i) {
+        const size_t start = i + 1 < blocks ? i * block_rows : last;
+        multiply<S, Vectors, true>(x + start * S::x_stride, weight, before);
+        store_tiles<Vectors>(acc);
+        before.y += y_block;
+    }
+    if constexpr (S::sum != 0) {
+        settle_rest<S, Vectors>(before, ((blocks - 1) * block_rows - last) / S::pool);
+        auto* sums = reinterpret_cast<int32_t*>(y);
+        store_acc(sums, before.first_sum);
+        if constexpr (Vectors == 2)
+            store_acc(sums + lanes, before.second_sum);
+    } else {
+        before.y = y + last / S::pool * S::channels;
+        settle_rest<S, Vectors>(before, 0);
     }
 }
 
@@ -247,9 +284,7 @@ SEDGE_TARGET void conv1d_tiles(const uint8_t* x, Y* target, const WeightItem* we
     constexpr size_t next = static_cast<size_t>(S::runs) * S::run_steps * lanes * 4;
     constexpr size_t item = S::sum != 0 ? sizeof(int32_t) : 1;
     auto* y = reinterpret_cast<uint8_t*>(target);
-    if constexpr (S::sum != 0) {
-        std::memset(y, 0, S::channels * sizeof(int32_t));
-    } else {
+    if constexpr (S::sum == 0) {
         if constexpr (S::y_left > 0)
             std::memset(y, S::y_zero, S::y_left * S::channels);
         y += S::y_left * S::channels;
