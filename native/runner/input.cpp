@@ -201,6 +201,18 @@ void Input::settle(Stream& stream, bool any) {
     }
 }
 
+void Input::cut_off() {
+    for (Stream& stream : streams_) {
+        if (stream.fd >= 0) {
+            FrameView frame;
+            stream.decoder->finish();
+            while (stream.decoder->next(&frame)) { // whole frames behind a false header: they come too late
+            }
+            settle(stream, false);
+        }
+    }
+}
+
 Input::Numbers Input::numbers() const { return numbers_; }
 
 } // namespace sedge::runner

@@ -41,6 +41,9 @@ public:
         return go_on && !ended_;
     }
 
+    // The run ends now: what was cut off in the middle of a frame is refused as truncated.
+    void cut_off();
+
     Numbers numbers() const;
 
 private:

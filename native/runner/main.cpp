@@ -137,6 +137,9 @@ public:
             go_on = go_on && !(options_.count != 0 && ledger_.received() >= options_.count) &&
                     !(options_.idle_exit_s > 0.0 && now - last_frame > options_.idle_exit_s);
         }
+        if (options_.count == 0 || ledger_.received() < options_.count) {
+            input_.cut_off();
+        }
         account();
         const bool told = line_.write_to(STDOUT_FILENO, &stop_requested);
         if (!told) {

@@ -152,6 +152,20 @@ def test_stalled_peer_is_cut_off_and_a_ninth_is_refused(program: Path) -> None:
     )
 
 
+def test_what_the_end_cuts_off_is_counted(program: Path) -> None:
+    process, port = listening(program)
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(light(3)[:-1])
+        assert process.stdout is not None
+        rows = [process.stdout.readline() for _ in range(2)]
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    ours = said(process.returncode, b"".join(rows) + out, err)
+    assert (ours.code, len(ours.rows)) == (0, 2)
+    assert (ours.account["received"], ours.account["rejected"]) == (3, {"truncated": 1})
+
+
 def test_count_stops(program: Path) -> None:
     ours = run_stdin(program, light(9), "--count", 5)
     assert (ours.code, len(ours.rows), ours.account["received"]) == (0, 5, 5)
