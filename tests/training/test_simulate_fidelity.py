@@ -18,7 +18,7 @@ from libsedge_training.simulate.instrument import Spectrometer
 from libsedge_training.spectra import SpectraSet
 
 DATA = Path(os.environ.get("LIBSEDGE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-FLAT = {"temperature_exponent": 0.0, "density_exponent": 0.0, "signal_exponent": 0.0}
+FLAT = {"spot_far_mm": 0.35, "signal_exponent": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,14 @@ def plan() -> generate.Plan:
 
 
 @pytest.fixture(scope="module")
-def bench(plan: generate.Plan) -> fidelity.Bench:
-    return fidelity.Bench.of(plan, "supercam")
+def bench() -> fidelity.Bench:
+    """The physics fitted to the real pellet."""
+    return fidelity.Bench.of(generate.make_plan("small", 1, physics="zones"), "supercam")
+
+
+@pytest.fixture(scope="module")
+def rows(real: Path, bench: fidelity.Bench) -> list[fidelity.Row]:
+    return fidelity.pellet_rows(measured.pellet(real), bench.pellet())
 
 
 def failed(rows: list[fidelity.Row]) -> set[str]:
@@ -97,24 +103,23 @@ def test_real_figures_are_those_of_the_dossier(real: Path) -> None:
     assert [t for t, _ in measured.shot_rsds(real)] == pytest.approx([0.051, 0.055, 0.051], abs=1e-3)
 
 
-def test_ions_rise_and_neutrals_fall_with_proximity(real: Path, bench: fidelity.Bench) -> None:
-    rows = fidelity.pellet_rows(measured.pellet(real), bench.pellet())
+def test_core_and_periphery_have_the_distance_effect_of_the_real_pellet(rows: list[fidelity.Row]) -> None:
     similar = {row.id: row.simulated for row in rows}
-    assert similar["bray-curtis-within"] < 0.5 * similar["bray-curtis-across"]
+    assert similar["bray-curtis-within"] < 0.2 * similar["bray-curtis-across"]
     assert similar["line-si-ii-634.9"] > 1.3
     neutral = [row.simulated for row in rows if "(neutral)" in row.title]
     assert len(neutral) == 9
     assert max(neutral) < 1.0
+    # what still fails is named, here and in docs/simulation.md
+    assert failed(rows) <= {"share-1", "share-2", "share-3", "line-ca-i-616.4", "line-al-i-394.5"}
 
 
 def test_without_the_distance_law_the_check_fails(real: Path, bench: fidelity.Bench) -> None:
     """Negative control: the same plasma, no effect of distance."""
     flat = replace(bench, plan=replace(bench.plan, scene=replace(bench.plan.scene, **FLAT)))
-    without = fidelity.pellet_rows(measured.pellet(real), flat.pellet())
-    with_law = fidelity.pellet_rows(measured.pellet(real), bench.pellet())
+    without = failed(fidelity.pellet_rows(measured.pellet(real), flat.pellet()))
     lines = {"line-si-ii-634.9", "line-fe-i-438.5", "line-al-i-394.5", "line-al-i-396.3"}
-    assert lines | {"bray-curtis-across", "cosine-across"} <= failed(without)
-    assert len(failed(with_law)) < len(failed(without)) - 2
+    assert lines | {"bray-curtis-across", "cosine-across"} <= without
 
 
 def test_an_axis_that_drifts_is_no_distance_effect(real: Path, plan: generate.Plan) -> None:
@@ -131,10 +136,10 @@ def test_an_axis_that_drifts_is_no_distance_effect(real: Path, plan: generate.Pl
 
 def test_without_shot_noise_the_check_fails(real: Path, bench: fidelity.Bench) -> None:
     """Negative control: the same shot every time."""
-    assert "total-rsd" not in failed(fidelity.shot_rows(measured.shot_rsds(real), bench))
+    assert not failed(fidelity.shot_rows(measured.shot_rsds(real), bench))
     still = replace(bench.plan.scene, shot_gain=0.0, shot_ln_t=0.0, shot_ln_n=0.0)
     calm = replace(bench, plan=replace(bench.plan, scene=still))
-    assert "total-rsd" in failed(fidelity.shot_rows(measured.shot_rsds(real), calm))
+    assert {"total-rsd", "line-rsd"} <= failed(fidelity.shot_rows(measured.shot_rsds(real), calm))
 
 
 def _set(exponent: float, clipped: int = 0) -> SpectraSet:

@@ -25,10 +25,14 @@ def _list_materials() -> None:
         click.echo(f"{m.label:10} {m.name:18} {KINDS[m.kind]:35} {describe(m)}")
 
 
-def _check(real_data: Path, seed: int, jobs: int | None, as_json: bool, *, progress: bool) -> None:
+def _check(
+    real_data: Path, seed: int, physics: str, jobs: int | None, as_json: bool, *, progress: bool
+) -> None:
     from libsedge_training.simulate import fidelity, generate
 
-    plan = generate.make_plan("small", seed, distances=fidelity.SET_DISTANCES, spectra=fidelity.SET_SPECTRA)
+    plan = generate.make_plan(
+        "small", seed, distances=fidelity.SET_DISTANCES, spectra=fidelity.SET_SPECTRA, physics=physics
+    )
     result = fidelity.check(real_data, plan, jobs=jobs, progress=progress)
     if as_json:
         click.echo(result.to_json(), nl=False)
@@ -50,6 +54,9 @@ def _check(real_data: Path, seed: int, jobs: int | None, as_json: bool, *, progr
 @click.option("--materials", help="Names separated by commas; default: the preset's.")
 @click.option(
     "--instrument", default="marscode", show_default=True, help="marscode, supercam, chemcam or handheld."
+)
+@click.option(
+    "--physics", default="uniform", show_default=True, help="Plasma: uniform, or zones (core and periphery)."
 )
 @click.option(
     "--check", is_flag=True, help="Compare the simulation with real spectra; non-zero exit if it fails."
@@ -74,6 +81,7 @@ def simulate(
     spectra: int | None,
     materials: str | None,
     instrument: str,
+    physics: str,
     check: bool,
     real_data: Path,
     as_json: bool,
@@ -92,7 +100,7 @@ def simulate(
     if check:
         if output is not None:
             raise ConfigError("--check keeps no set: leave -o out", field="output", value=str(output))
-        _check(real_data, seed, jobs, as_json, progress=not quiet and sys.stderr.isatty())
+        _check(real_data, seed, physics, jobs, as_json, progress=not quiet and sys.stderr.isatty())
         return
     if output is None:
         raise ConfigError("name the store to write: -o set.h5", field="output")
@@ -105,6 +113,7 @@ def simulate(
         distances=None if distances is None else _numbers(distances),
         spectra=spectra,
         materials=None if materials is None else [name.strip() for name in materials.split(",")],
+        physics=physics,
         instrument_config=presets.instrument(instrument),
     )
     path = run(plan, output, jobs=jobs, progress=not quiet and sys.stderr.isatty())

@@ -1,7 +1,9 @@
 """`libsedge simulate --check`: the simulation beside real spectra, statistic by statistic.
 
-Real figures and their bands come from files (`measured`), simulated ones from spectra made here with the given plan's
-scene and plasma; `statistics` measures both sides alike. A row fails when the simulated figure lies outside its band:
+Real figures and their bands come from files (`measured`), simulated ones from spectra made here with the
+given plan's scene and plasma; `statistics` measures both sides alike. SuperCam's and ChemCam's files have
+the continuum removed, so the simulated spectra have theirs removed before they are compared
+(`statistics.without_continuum`). A row fails when the simulated figure lies outside its band:
 
 * Bray-Curtis within a distance: band = lowest to highest of the four means over pairs of locations (two distances,
   normalised by the total or per detector); simulated: the mean of the same four.
@@ -30,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from libsedge_training.simulate import generate, measured, plasma, scene
+from libsedge_training.simulate import generate, measured, plasma, scene, zones
 from libsedge_training.simulate import materials as table
 from libsedge_training.simulate import statistics as st
 from libsedge_training.simulate.instrument import Spectrometer
@@ -38,7 +40,7 @@ from libsedge_training.simulate.presets import INSTRUMENTS
 from libsedge_training.spectra import SpectraSet
 
 REFERENCE = "BHVO-2G"
-LOCATIONS, NEAR_SHOTS, FAR_SHOTS = 6, 15, 30
+LOCATIONS, NEAR_SHOTS, FAR_SHOTS = 20, 15, 30
 SET_DISTANCES, SET_SPECTRA = (2.0, 2.5, 3.0, 4.0, 5.0), 2
 EDGE_NM = 0.1
 
@@ -88,7 +90,7 @@ class Bench:
     spectrometer: Spectrometer
     pattern: np.ndarray
     dark: np.ndarray
-    states: plasma.StateTable
+    states: plasma.StateTable | zones.ZonesTable
 
     @staticmethod
     def of(plan: generate.Plan, instrument: str) -> Bench:
@@ -98,12 +100,15 @@ class Bench:
         spectrometer = Spectrometer(plan.instrument)
         composition = dict(material.composition)
         varied = plasma.direction(composition, plan.plasma.spread, np.random.default_rng([plan.seed, 1]))
-        states = plasma.state_table(composition, varied, spectrometer.bands, plan.plasma)
+        states = generate.state_table(plan, composition, varied, spectrometer.bands)
         pattern, dark = generate.dark_level(plan)
         return Bench(plan, spectrometer, pattern, dark.astype(np.float64), states)
 
-    def shots(self, distance_m: float, locations: int, shots: int, key: int) -> np.ndarray:
-        """Counts [locations * shots, pixels] of a target without offsets of its own."""
+    def shots(
+        self, distance_m: float, locations: int, shots: int, key: int, *, average: bool = False
+    ) -> np.ndarray:
+        """Counts [locations * shots, pixels] of a target without offsets of its own; ``average``: means over the
+        shots of each location [locations, pixels]."""
         rng = np.random.default_rng([self.plan.seed, 2, key])
         law = replace(self.plan.scene, shots_per_point=shots)
         drawn = scene.draw_shots(rng, scene.Target(0.0, 0.0, 0.0), distance_m, locations * shots, law)
@@ -111,15 +116,18 @@ class Bench:
         parts = []
         for start in range(0, locations * shots, shots):
             rows = slice(start, start + shots)
-            radiance = self.states.radiance(drawn.ln_t[rows], drawn.ln_n[rows], drawn.composition[rows])
+            radiance = self.states.shots(drawn, rows)
             electrons = self.spectrometer.electrons(radiance * drawn.gain[rows, None], drift[rows])
-            parts.append(self.spectrometer.expose(electrons, self.pattern, rng).astype(np.float64))
+            counts = self.spectrometer.expose(electrons, self.pattern, rng).astype(np.float64)
+            parts.append(counts.mean(axis=0, keepdims=True) if average else counts)
         return np.concatenate(parts)
 
     def means(self, distance_m: float, shots: int, key: int) -> np.ndarray:
-        """Calibrated mean spectra [LOCATIONS, pixels]."""
-        radiance = self.spectrometer.radiance(self.shots(distance_m, LOCATIONS, shots, key), self.dark)
-        return radiance.reshape(LOCATIONS, shots, -1).mean(axis=1)
+        """Calibrated mean spectra [LOCATIONS, pixels], continuum removed."""
+        counts = self.shots(distance_m, LOCATIONS, shots, key, average=True)
+        return st.without_continuum(
+            self.spectrometer.wavelength, self.spectrometer.radiance(counts, self.dark)
+        )
 
     def pellet(self) -> measured.Pellet:
         """The simulated counterpart of `measured.pellet`."""
@@ -179,7 +187,8 @@ def pellet_rows(real: measured.Pellet, simulated: measured.Pellet) -> list[Row]:
 def shot_rows(real: Sequence[tuple[float, float]], bench: Bench) -> list[Row]:
     """Fluctuation from shot to shot on one point at 3.126 m (that of the real SuperCam shots), in radiance."""
     counts = bench.shots(3.126, 8, 30, 3)
-    radiance = bench.spectrometer.radiance(counts, bench.dark).reshape(8, 30, -1)
+    radiance = bench.spectrometer.radiance(counts, bench.dark)
+    radiance = st.without_continuum(bench.spectrometer.wavelength, radiance).reshape(8, 30, -1)
     here = [st.shot_rsd(point) for point in radiance]
     titles = (("total-rsd", "RSD of the total, shot to shot"), ("line-rsd", "RSD of strong normalised lines"))
     return [
@@ -208,7 +217,8 @@ def set_rows(
     """Signal law, clipping and axis offsets of a simulated set (counts) of the instrument ``spectrometer``."""
     dark = np.zeros(spectra.channels) if spectra.dark is None else spectra.dark.astype(np.float64)
     counts = spectra.counts.astype(np.float64)
-    signal = spectrometer.radiance(counts, dark).sum(axis=1)
+    radiance = spectrometer.radiance(counts, dark)
+    signal = st.without_continuum(spectrometer.wavelength, radiance).sum(axis=1)
     exponent, scatter = st.power_law(spectra.distance_m.astype(np.float64), signal)
     off = []
     for name in spectra.specimens:

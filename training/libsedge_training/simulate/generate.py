@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ from libsedge.errors import ConfigError, FileFormatError, SedgeError
 from libsedge.store import StoreWriter
 
 from libsedge_training.simulate import materials as table
-from libsedge_training.simulate import plasma, scene
+from libsedge_training.simulate import plasma, scene, zones
 from libsedge_training.simulate.instrument import InstrumentConfig, Spectrometer
 
 #: raised whenever the same configuration gives other spectra than before
@@ -56,6 +56,13 @@ PRESETS = {
 }
 
 
+#: what the plasma is made of, by name: one uniform column, or a hot core and a cool periphery
+PHYSICS: dict[str, tuple[scene.SceneConfig, plasma.PlasmaConfig | zones.ZonesConfig]] = {
+    "uniform": (scene.SceneConfig(), plasma.PlasmaConfig()),
+    "zones": (zones.SCENE, zones.ZonesConfig()),
+}
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides the bytes of a set; `digest` is its fingerprint."""
@@ -65,7 +72,7 @@ class Plan:
     spectra: int
     materials: tuple[table.Material, ...]
     scene: scene.SceneConfig
-    plasma: plasma.PlasmaConfig
+    plasma: plasma.PlasmaConfig | zones.ZonesConfig
     instrument: InstrumentConfig
 
     def digest(self) -> str:
@@ -81,8 +88,9 @@ def make_plan(
     distances: Sequence[float] | None = None,
     spectra: int | None = None,
     materials: Sequence[str] | None = None,
+    physics: str = "uniform",
     scene_config: scene.SceneConfig | None = None,
-    plasma_config: plasma.PlasmaConfig | None = None,
+    plasma_config: plasma.PlasmaConfig | zones.ZonesConfig | None = None,
     instrument_config: InstrumentConfig | None = None,
 ) -> Plan:
     """The plan of a preset with the given changes; anything out of its range is a `ConfigError`."""
@@ -105,13 +113,16 @@ def make_plan(
         picked = table.first_of_each_class(everything, base.per_class)
     else:
         picked = table.choose(materials, everything)
+    if physics not in PHYSICS:
+        raise ConfigError(f"must be one of {sorted(PHYSICS)}", field="physics", value=physics)
+    usual_scene, usual_plasma = PHYSICS[physics]
     return Plan(
         seed,
         rounded,
         count,
         picked,
-        scene_config or scene.SceneConfig(),
-        plasma_config or plasma.PlasmaConfig(),
+        scene_config or usual_scene,
+        plasma_config or usual_plasma,
         instrument_config or InstrumentConfig(),
     )
 
@@ -128,6 +139,15 @@ def dark_level(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     return pattern, spectrometer.mean_dark(pattern, rng)
 
 
+def state_table(
+    plan: Plan, composition: Mapping[str, float], varied: Mapping[str, float], bands: Sequence[plasma.Band]
+) -> plasma.StateTable | zones.ZonesTable:
+    """The table of one material in the plan's physics."""
+    if isinstance(plan.plasma, zones.ZonesConfig):
+        return zones.state_table(composition, varied, bands, plan.plasma)
+    return plasma.state_table(composition, varied, bands, plan.plasma)
+
+
 def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:
     """Counts uint16 [distances * spectra, channels] of one material, distances in the plan's order."""
     spectrometer = Spectrometer(plan.instrument)
@@ -137,7 +157,7 @@ def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:
     rng = _rng(plan, _MATERIAL, crc)
     target = scene.draw_target(rng, plan.scene)
     varied = plasma.direction(composition, plan.plasma.spread, rng)
-    states = plasma.state_table(composition, varied, spectrometer.bands, plan.plasma)
+    states = state_table(plan, composition, varied, spectrometer.bands)
     parts = []
     for distance in plan.distances:
         rng = _rng(plan, _CELL, crc, round(distance * 1000))
@@ -145,7 +165,7 @@ def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:
         drift = spectrometer.draw_drift(rng, plan.spectra)
         for start in range(0, plan.spectra, 60):  # bounds the memory
             rows = slice(start, start + 60)
-            radiance = states.radiance(shots.ln_t[rows], shots.ln_n[rows], shots.composition[rows])
+            radiance = states.shots(shots, rows)
             radiance *= shots.gain[rows, None]
             parts.append(spectrometer.expose(spectrometer.electrons(radiance, drift[rows]), pattern, rng))
     return np.concatenate(parts)

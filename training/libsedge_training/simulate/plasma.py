@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from libsedge_training.simulate.scene import Shots
+
 PLANCK, LIGHT, BOLTZMANN = 6.62607015e-34, 299792458.0, 1.380649e-23
 #: constant of the free-free and free-bound continuum (Kramers), W m^4 K^0.5 sr^-1:
 #: 16 pi e^6 / (3 c^2 (4 pi eps0)^3 sqrt(6 pi m_e^3 k))
@@ -198,6 +200,10 @@ class StateTable:
         for k in range(9):
             total += weights[:, k, None] * self.log_radiance[k]
         return np.exp(total)
+
+    def shots(self, drawn: Shots, rows: slice) -> np.ndarray:
+        """Radiance [rows, points] of drawn shots, without their gain."""
+        return self.radiance(drawn.ln_t[rows], drawn.ln_n[rows], drawn.composition[rows])
 
 
 def direction(composition: Mapping[str, float], spread: float, rng: np.random.Generator) -> dict[str, float]:

@@ -62,10 +62,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Shots:
-    """``n`` shots: ln T and ln n_e over the reference, composition (standard deviations), linear gain; each
-    [n].
+    """``n`` shots: ln irradiance, ln T and ln n_e over the reference, composition (standard deviations), linear
+    gain; each [n].
     """
 
+    ln_irradiance: np.ndarray
     ln_t: np.ndarray
     ln_n: np.ndarray
     composition: np.ndarray
@@ -84,11 +85,15 @@ def spot_mm(distance_m: float, config: SceneConfig) -> float:
     return config.spot_near_mm + (config.spot_far_mm - config.spot_near_mm) * (distance_m - 1.5) / 5.5
 
 
+def ln_irradiance(distance_m: float, config: SceneConfig) -> float:
+    """ln of the irradiance at a distance over that at the reference distance."""
+    return 2 * float(np.log(spot_mm(config.reference_m, config) / spot_mm(distance_m, config)))
+
+
 def plasma_shift(distance_m: float, config: SceneConfig) -> tuple[float, float]:
     """(ln T, ln n_e) at a distance over those at the reference distance."""
-    ratio = spot_mm(config.reference_m, config) / spot_mm(distance_m, config)
-    ln_irradiance = 2 * float(np.log(ratio))
-    return config.temperature_exponent * ln_irradiance, config.density_exponent * ln_irradiance
+    x = ln_irradiance(distance_m, config)
+    return config.temperature_exponent * x, config.density_exponent * x
 
 
 def draw_target(rng: np.random.Generator, config: SceneConfig) -> Target:
@@ -110,6 +115,7 @@ def draw_shots(
     at_point = rng.standard_normal((point[-1] + 1, 3))[point]
     at_shot = rng.standard_normal((count, 3))
     return Shots(
+        np.full(count, ln_irradiance(distance_m, config)),
         ln_t + target.ln_t + config.point_ln_t * at_point[:, 0] + config.shot_ln_t * at_shot[:, 0],
         ln_n + target.ln_n + config.point_ln_n * at_point[:, 1] + config.shot_ln_n * at_shot[:, 1],
         config.point_composition * at_point[:, 2],

@@ -10,6 +10,7 @@ from itertools import combinations, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import grey_opening, uniform_filter1d  # type: ignore[import-untyped,unused-ignore]
 
 GAP_NM = 2.0
 
@@ -50,6 +51,19 @@ def gaps(wavelength: np.ndarray) -> list[tuple[float, float]]:
     """(last wavelength before, first after) of every gap between detectors."""
     parts = detectors(wavelength)
     return [(float(wavelength[a.stop - 1]), float(wavelength[b.start])) for a, b in pairwise(parts)]
+
+
+def without_continuum(wavelength: np.ndarray, spectra: np.ndarray, width_nm: float = 5.0) -> np.ndarray:
+    """Spectra [n, pixels] less their lower envelope: a morphological opening over ``width_nm``, smoothed over as much,
+    in each detector. The archives of ChemCam and SuperCam have the continuum removed; taken off both sides, what is
+    left is compared alike.
+    """
+    out = np.empty_like(spectra)
+    for part in detectors(wavelength):
+        size = round(width_nm / float(np.median(np.diff(wavelength[part])))) | 1
+        low = grey_opening(spectra[:, part], (1, size))
+        out[:, part] = spectra[:, part] - np.minimum(uniform_filter1d(low, size, axis=1), spectra[:, part])
+    return out
 
 
 def normalised(wavelength: np.ndarray, spectra: np.ndarray, by: str) -> np.ndarray:
