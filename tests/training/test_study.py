@@ -180,10 +180,12 @@ def test_another_plan_other_spectra_and_damaged_rows_are_refused(
 
 def arguments(stored: Path, out: Path) -> list[str]:
     command = [sys.executable, "-c", "from libsedge.cli import main; main()", "study", str(stored)]
-    chosen = ["--strategy", "focal", "--folds", "2", "--screen-epochs", "20", "--screen-seeds", "2"]
-    return [*command, "-o", str(out), *chosen, "--only-screen", "--jobs", "2"]
+    chosen = ["--strategy", "focal", "--folds", "2", "--screen-epochs", "20", "--screen-seeds", "1"]
+    skipped = [word for stage in ("controls", "final", "timing") for word in ("--skip", stage)]
+    return [*command, "-o", str(out), *chosen, *skipped, "--jobs", "2"]
 
 
+@pytest.mark.timeout(1200)
 def test_kill_9_of_the_study_loses_no_finished_run(stored: Path, tmp_path: Path) -> None:
     """Through the command and Dask: killed after a few rows, its workers end, called again it completes."""
     import psutil
@@ -191,27 +193,29 @@ def test_kill_9_of_the_study_loses_no_finished_run(stored: Path, tmp_path: Path)
     out = tmp_path / "s"
     with open(tmp_path / "log", "wb") as log:
         running = subprocess.Popen(arguments(stored, out), stdout=log, stderr=log)
-    limit = time.monotonic() + 120
-    while len(list(out.glob("runs/*.json"))) < 2:
-        assert running.poll() is None, (tmp_path / "log").read_text()
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    workers = psutil.Process(running.pid).children(recursive=True)
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=30)
+    try:
+        limit = time.monotonic() + 400  # a few seconds on an idle machine
+        while len(list(out.glob("runs/*.json"))) < 2:
+            assert running.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        workers = psutil.Process(running.pid).children(recursive=True)
+    finally:
+        running.kill()  # SIGKILL
+        running.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=120)
     assert gone
     assert not alive
     rows = {p: p.read_bytes() for p in out.glob("runs/*.json")}
-    assert 2 <= len(rows) < 32, "killed too late to prove anything"
+    assert 2 <= len(rows) < 16, "killed too late to prove anything"
     for text in rows.values():
         json.loads(text)
     assert not (out / "study.json").exists()
-    again = subprocess.run(arguments(stored, out), capture_output=True, text=True, timeout=300)
+    again = subprocess.run(arguments(stored, out), capture_output=True, text=True, timeout=500)
     assert again.returncode == 0, again.stderr
     assert "runs on 2 workers: about" in again.stderr
     assert all(p.read_bytes() == text for p, text in rows.items())
-    assert len(list(out.glob("runs/*.json"))) == 32
+    assert len(list(out.glob("runs/*.json"))) == 16
     assert "best weighting by validation: focal:gamma=2 (simulated spectra)" in again.stdout
 
 

@@ -34,9 +34,7 @@ def _plan(preset: str, chosen: dict[str, Any]) -> Plan:
             plan = replace(plan, **{name: chosen[name]})
     if chosen["strategy"]:
         plan = replace(plan, strategies=chosen["strategy"])
-    if chosen["only_screen"]:
-        plan = replace(plan, stages=("screen",))
-    return plan
+    return replace(plan, stages=tuple(stage for stage in plan.stages if stage not in chosen["skip"]))
 
 
 @click.command()
@@ -54,7 +52,12 @@ def _plan(preset: str, chosen: dict[str, Any]) -> Plan:
 @click.option("--final-seeds", type=int)
 @click.option("--final-net", metavar="NAME", help="The net of the finalists.")
 @click.option("--finalists", type=int, help="How many go on, besides equal and the best CC-BCD.")
-@click.option("--only-screen", is_flag=True, help="Neither controls nor finalists nor timing.")
+@click.option(
+    "--skip",
+    type=click.Choice(["controls", "final", "timing"]),
+    multiple=True,
+    help="Leave a stage out; can be repeated.",
+)
 @click.option(
     "--jobs", type=int, help="Worker processes; default: one a CPU; 1 = this process, without Dask."
 )

@@ -94,7 +94,7 @@ def estimate(
     from .data import load
 
     seconds = {}
-    for stage in (plan.screen, plan.final):
+    for stage in (plan.screen, plan.final) if "final" in plan.stages else (plan.screen,):
         data = load(path, digest, stage.net)
         split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, 0)[0]
         parts = data.parts(split)
