@@ -132,7 +132,7 @@ def listening(program: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], 
 
 
 def test_stalled_peer_is_cut_off_and_a_ninth_is_refused(program: Path) -> None:
-    process, port = listening(program, "--idle", "0.3", "--idle-exit", "1.5")
+    process, port = listening(program, "--idle", "1.2")
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
     stalled = socket.create_connection(("127.0.0.1", port))
     stalled.sendall(light(1)[:-1])
@@ -140,6 +140,7 @@ def test_stalled_peer_is_cut_off_and_a_ninth_is_refused(program: Path) -> None:
     ninth = socket.create_connection(("127.0.0.1", port))
     assert ninth.recv(1) == b""
     assert stalled.recv(1) == b""
+    process.send_signal(signal.SIGTERM)
     ours = said(process.wait(30), *process.communicate())
     for sock in (*silent, stalled, ninth):
         sock.close()
@@ -166,9 +167,12 @@ def test_what_the_end_cuts_off_is_counted(program: Path) -> None:
     assert (ours.account["received"], ours.account["rejected"]) == (3, {"truncated": 1})
 
 
-def test_count_stops(program: Path) -> None:
+def test_count_and_idleness_stop(program: Path) -> None:
     ours = run_stdin(program, light(9), "--count", 5)
     assert (ours.code, len(ours.rows), ours.account["received"]) == (0, 5, 5)
+    process, _ = listening(program, "--idle-exit", "0.2")
+    assert process.wait(30) == 0
+    process.communicate()
 
 
 @pytest.mark.parametrize("what", ["weights", "axis", "table", "threshold", "label", "goldens"])
