@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from libsedge.errors import ModelError
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from libsedge_native.ir import Flatten, Op, Quant
 
@@ -31,6 +33,15 @@ def without_unread(ops: list[Op], output: str) -> tuple[Op, ...]:
     return tuple(kept)
 
 
+def _names(graph: GraphProto) -> Iterator[str]:
+    yield graph.name
+    for item in (*graph.initializer, *graph.input, *graph.output):
+        yield item.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+
+
 def check_model(model: ModelProto) -> None:
     """What can be refused before any node is read."""
     if not 3 <= model.ir_version <= MAX_IR_VERSION:
@@ -43,6 +54,9 @@ def check_model(model: ModelProto) -> None:
         raise ModelError("functions and sparse initialisers are not supported", field="model")
     if len(model.graph.node) > MAX_NODES or len(model.graph.initializer) > 4 * MAX_NODES:
         raise ModelError(f"more than {MAX_NODES} nodes", field="graph", value=len(model.graph.node))
+    for name in _names(model.graph):
+        if not isinstance(name, str):  # protobuf gives the bytes of what is not UTF-8
+            raise ModelError("names must be UTF-8", field="graph", value=bytes(name))
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(

@@ -37,6 +37,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "Transpose": {"perm": None},
     "Identity": {},
 }
+_LISTS = ("dilations", "kernel_shape", "pads", "perm", "strides")
 #: attributes that must keep their default, because nothing else is proved
 _FIXED = (
     "allowzero",
@@ -55,13 +56,21 @@ _FIXED = (
 
 def refuse(node: NodeProto, why: str, value: object = None) -> ModelError:
     """The error that names node, op and reason."""
-    return ModelError(why, field=f"node {node.name or node.output[0]!r} ({node.op_type})", value=value)
+    name = node.name or next(iter(node.output), "")
+    return ModelError(why, field=f"node {name!r} ({node.op_type})", value=value)
 
 
 def clean_name(text: str, fallback: str) -> str:
     """An identifier that the IR and C++ take."""
     clean = re.sub(r"[^0-9A-Za-z_]", "_", text)[:64].lstrip("_")
     return clean if clean.isidentifier() and clean != INPUT and not clean.startswith("sedge_") else fallback
+
+
+def _is_of_its_type(name: str, default: Any, value: Any) -> bool:
+    """Lists of integers, strings and numbers as the operator's definition says; a damaged file may hold others."""
+    if name in _LISTS:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, int) for item in value)
+    return isinstance(value, type(0 if default is None else default))
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -71,7 +80,10 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     for attribute in node.attribute:
         if attribute.name not in known:
             raise refuse(node, "unknown attribute", attribute.name)
-        out[attribute.name] = helper.get_attribute_value(attribute)
+        value = helper.get_attribute_value(attribute)
+        if not _is_of_its_type(attribute.name, known[attribute.name], value):
+            raise refuse(node, f"attribute {attribute.name} has another type", type(value).__name__)
+        out[attribute.name] = value
     for name in _FIXED:
         if name in known and out[name] != known[name]:
             raise refuse(node, f"attribute {name} must be {known[name]!r}", out[name])

@@ -284,6 +284,13 @@ HOSTILE_BRANCHES: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "too many axes": (moved("Unsqueeze", "body", [1, 2, 3]), "mover.*axes"),
     "softmax in the middle": (moved("Softmax", "body", axis=1), "mover.*over the classes"),
     "weight scales along the inputs": (swapped_axes, "fc.*along the output channels"),
+    "no outputs": (lambda m: node(m, "mean").ClearField("output"), "mean.*exactly one output"),
+    "a list for a number": (lambda m: set_attribute(m, "stem", "group", [1]), "stem.*group has another type"),
+    "a number for a list": (
+        lambda m: set_attribute(m, "mean", "kernel_shape", 3),
+        "kernel_shape has another",
+    ),
+    "text for a list": (lambda m: set_attribute(m, "top", "pads", "none"), "pads has another type"),
     "defined twice": (lambda m: node(m, "mean").output.__setitem__(0, "sum_float"), "defined twice"),
 }
 
@@ -329,6 +336,13 @@ def test_hostile_models_are_refused_by_name_and_reason(name: str) -> None:
 def test_the_unchanged_model_is_accepted() -> None:
     """Negative control of the table above: the edits, not the base, are what is refused."""
     assert from_onnx(edited(lambda model: None)).digest == small().digest
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    data = BASES[0]
+    assert data.count(b"conv_b_weight") > 1
+    with pytest.raises(ModelError, match=r"UTF-8|not an ONNX model"):
+        from_onnx(data.replace(b"conv_b_weight", b"conv_\xff_weight"))
 
 
 @settings(max_examples=200, deadline=None)
