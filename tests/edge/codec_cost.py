@@ -1,0 +1,50 @@
+"""What one frame of 5,400 channels costs in the codecs that are Python: median of 200, microseconds.
+
+python tests/edge/codec_cost.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from libsedge.frame import Frame, decode, encode
+from libsedge.sources import cobs
+from libsedge.sources.space_packets import Assembler, PacketCount, Packetiser, parse
+
+
+def median_us(work: Callable[[], object], repeat: int = 200) -> float:
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return 1e6 * statistics.median(times)
+
+
+def main() -> None:
+    values = np.random.default_rng(0).integers(0, 4000, 5400).astype(np.uint16)
+    data = encode(Frame(1, 0, 5, 0, 0, 0, 0, values))
+    block = cobs.encode(data)
+    packets = list(Packetiser().packets(data, 0, 5))
+
+    def assemble() -> None:
+        assembler, count = Assembler(), PacketCount()
+        for raw in packets:
+            packet = parse(raw)
+            assert packet is not None
+            count.arrive(packet)
+            frame = assembler.add(packet, 0.0)
+        assert frame is not None
+
+    print(f"frame, {len(data)} bytes: decode {median_us(lambda: decode(data)):.0f} us")
+    print(f"COBS: encode {median_us(lambda: cobs.encode(data)):.0f} us, ", end="")
+    print(f"decode {median_us(lambda: cobs.decode(block)):.0f} us")
+    print(f"CCSDS, {len(packets)} packets: assemble {median_us(assemble):.0f} us, ", end="")
+    print(f"make {median_us(lambda: list(Packetiser().packets(data, 0, 5))):.0f} us")
+
+
+if __name__ == "__main__":
+    main()
