@@ -11,14 +11,28 @@ from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Plac
 
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
-    "amx": ("amx.h", "avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
-    "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h"),
-    "avxvnni": ("avxvnni.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
-    "avx2": ("avx2.h", "requantise.h", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
-    "sse41": ("requantise.h", "sse41.h", "vector_net.inc", "x86_cpu.h"),
-    "neondot": ("arm_cpu.h", "neon_common.inc", "neondot.h", "requantise.h", "vector_net.inc"),
-    "neon": ("arm_cpu.h", "neon.h", "neon_common.inc", "requantise.h", "vector_net.inc"),
-    "armv7neon": ("arm_cpu.h", "armv7neon.h", "neon_common.inc", "requantise.h", "vector_net.inc"),
+    "amx": ("amx.h", "avx512vnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
+    "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
+    "avxvnni": ("avxvnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
+    "avx2": ("avx2.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
+    "sse41": ("requantise.h", "sse41.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
+    "neondot": (
+        "arm_cpu.h",
+        "neon_common.inc",
+        "neondot.h",
+        "requantise.h",
+        "vector_layers.inc",
+        "vector_net.inc",
+    ),
+    "neon": ("arm_cpu.h", "neon.h", "neon_common.inc", "requantise.h", "vector_layers.inc", "vector_net.inc"),
+    "armv7neon": (
+        "arm_cpu.h",
+        "armv7neon.h",
+        "neon_common.inc",
+        "requantise.h",
+        "vector_layers.inc",
+        "vector_net.inc",
+    ),
     "scalar": ("requantise.h", "scalar.h"),
 }
 
