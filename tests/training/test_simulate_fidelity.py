@@ -216,9 +216,12 @@ def test_command(monkeypatch: pytest.MonkeyPatch, simulated: float, code: int, w
     assert isinstance(result.exception, ConfigError)
 
 
-def test_the_digest_names_plan_and_bands(plan: generate.Plan) -> None:
+def test_the_digest_names_plan_bench_and_bands(plan: generate.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     row = fidelity.Row("x", "statistic x", 1.4, 1.5, 1.0, 2.0)
     first = fidelity.digest(plan, [row])
     assert fidelity.digest(plan, [replace(row, simulated=9.9)]) == first
     assert fidelity.digest(plan, [replace(row, high=2.1)]) != first
     assert fidelity.digest(replace(plan, scene=replace(plan.scene, **FLAT)), [row]) != first
+    noisier = replace(presets.INSTRUMENTS["supercam"], read_noise_electrons=99.0)
+    monkeypatch.setattr(fidelity, "INSTRUMENTS", {**presets.INSTRUMENTS, "supercam": noisier})
+    assert fidelity.digest(plan, [row]) != first

@@ -289,9 +289,10 @@ def check(folder: Path, plan: generate.Plan, *, jobs: int | None = None, progres
 
 
 def digest(plan: generate.Plan, rows: Sequence[Row]) -> str:
-    """SHA-256, hex, of the plan (seed, materials, scene, plasma, instrument) and of every band."""
+    """SHA-256, hex, of the plan (seed, materials, scene, plasma, instrument), the pellet's bench and every band."""
     bands = [[row.id, f"{row.low:.6g}", f"{row.high:.6g}"] for row in rows]
-    return hashlib.sha256(json.dumps([plan.digest(), bands]).encode()).hexdigest()
+    bench = [asdict(INSTRUMENTS["supercam"]), LOCATIONS, NEAR_SHOTS, FAR_SHOTS]
+    return hashlib.sha256(json.dumps([plan.digest(), bench, bands]).encode()).hexdigest()
 
 
 def markdown(result: Fidelity) -> str:
