@@ -56,7 +56,8 @@ def _work(kernel: Kernel, macs: dict[str, int]) -> list[dict[str, Any]]:
     rows = []
     for step in kernel.steps:
         constants = sum(c.values.nbytes for c in step.constants)
-        buffers = sum(kernel.buffers[b].bytes for b in (step.source, step.target) if b >= 0)
+        places = [p.buffer for p in (*step.sources, step.target)]
+        buffers = sum(kernel.buffers[b].bytes for b in places if b >= 0)
         rows.append(
             {
                 "step": step.name,
