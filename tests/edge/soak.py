@@ -204,7 +204,6 @@ def soak(frames: int, out: Path) -> dict[str, Any]:
         "latency": parts[0]["latency"],
         "rss_start": parts[-1]["rss_start"],
         "rss_end": parts[-1]["rss_end"],
-        "swaps": 0,
         "ok": not any(one["differences"] for one in parts),
         "channels": CHANNELS,
         "machine": f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}",
