@@ -1,5 +1,5 @@
-# make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 6 minutes)
-# make test   every test (about 10 minutes)
+# make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 2 minutes)
+# make test   every test (about 7 minutes)
 # make test-arm  the kernels of ARM and big-endian machines under qemu-user (installs Debian packages where root)
 # make study-small  weighting strategies compared on a small simulated set (made for under 15 minutes on 2 idle cores)
 # make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
