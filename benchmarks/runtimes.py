@@ -241,9 +241,9 @@ PEERS: dict[str, tuple[Callable[[Graph], Side], str]] = {
     "openvino int8": (openvino_int8, "openvino"),
     "openvino fp32": (openvino_fp32, "openvino"),
     "openvino bf16": (openvino_bf16, "openvino"),
-    "ncnn": (_not_measured("needs a converter (pnnx) and, for int8, tools built from source"), "ncnn"),
-    "mnn": (_not_measured("no converter to int8 works for 1-D nets (mnnquant aborts)"), "MNN"),
-    "tvm": (_not_measured("needs hours of tuning to be a fair peer"), "apache-tvm"),
+    "ncnn": (_not_measured("not tried here: needs a converter (pnnx) and, for int8, tools built from source"), "ncnn"),
+    "mnn": (_not_measured("not tried here (its int8 converter is reported to abort on 1-D nets)"), "MNN"),
+    "tvm": (_not_measured("not tried here: needs hours of tuning to be a fair peer"), "apache-tvm"),
     "executorch": (_not_measured("not installed here; imports torch"), "executorch"),
     "pytorch eager fp32": (torch_eager, "torch"),
 }
