@@ -241,7 +241,10 @@ PEERS: dict[str, tuple[Callable[[Graph], Side], str]] = {
     "openvino int8": (openvino_int8, "openvino"),
     "openvino fp32": (openvino_fp32, "openvino"),
     "openvino bf16": (openvino_bf16, "openvino"),
-    "ncnn": (_not_measured("not tried here: needs a converter (pnnx) and, for int8, tools built from source"), "ncnn"),
+    "ncnn": (
+        _not_measured("not tried here: needs a converter (pnnx) and, for int8, tools built from source"),
+        "ncnn",
+    ),
     "mnn": (_not_measured("not tried here (its int8 converter is reported to abort on 1-D nets)"), "MNN"),
     "tvm": (_not_measured("not tried here: needs hours of tuning to be a fair peer"), "apache-tvm"),
     "executorch": (_not_measured("not installed here; imports torch"), "executorch"),
