@@ -28,11 +28,13 @@ def frames(n: int, channels: int = CHANNELS, seed: int = 0, first: int = 0) -> l
 class Served:
     """The pipeline, its source and, at the end, its report."""
 
-    def __init__(self, path: Path, source: Source, *, channels: int, delay_s: float, policy: str) -> None:
+    def __init__(
+        self, path: Path, source: Source, *, channels: int, delay_s: float, policy: str, capacity: int
+    ) -> None:
         self.source, self._path = source, path
         self._classifier = MeanClassifier(delay_s)
         self._classifier.channels = channels
-        self._policy = policy
+        self._policy, self._capacity = policy, capacity
         self._report: Report | None = None
         self._error: BaseException | None = None
         self._ready = threading.Event()
@@ -44,7 +46,13 @@ class Served:
         journal = Journal(self._path)
         try:
             self.pipeline = Pipeline(
-                self.source, self._classifier, journal, batch=16, interval_s=0.02, policy=self._policy
+                self.source,
+                self._classifier,
+                journal,
+                batch=16,
+                interval_s=0.02,
+                policy=self._policy,
+                capacity=self._capacity,
             )
             self._ready.set()
             self._report = self.pipeline.run()
@@ -86,8 +94,9 @@ def serving(
     channels: int = CHANNELS,
     delay_s: float = 0.0,
     policy: str = "block",
+    capacity: int = 64,
 ) -> Iterator[Served]:
-    served = Served(path, source, channels=channels, delay_s=delay_s, policy=policy)
+    served = Served(path, source, channels=channels, delay_s=delay_s, policy=policy, capacity=capacity)
     try:
         yield served
     finally:

@@ -106,8 +106,8 @@ def test_file_is_read_once_until_it_is_another_file(tmp_path: Path, inbox: Path)
 def test_file_with_a_frame_that_was_not_journaled_stays_and_comes_again(tmp_path: Path, inbox: Path) -> None:
     sent = frames(40)
     put(inbox, "x.sedg", b"".join(encode(frame) for frame in sent))
-    with serving(tmp_path / "one.db", FolderSource(inbox), delay_s=0.05, policy="drop-newest") as served:
-        served.pipeline.queue.capacity = 4
+    source = FolderSource(inbox)
+    with serving(tmp_path / "one.db", source, delay_s=0.05, policy="drop-newest", capacity=4) as served:
         time.sleep(0.3)
         report = served.finish()
     assert sum(report.ledger["shed"].values()) > 0
