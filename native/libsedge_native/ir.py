@@ -17,6 +17,7 @@ from libsedge_native.ops import (
     MAX_LENGTH,
     MAX_TAPS,
     MAX_WEIGHTS,
+    REAL,
     Add,
     AveragePool1d,
     Concat,
@@ -27,6 +28,7 @@ from libsedge_native.ops import (
     MaxPool1d,
     Op,
     Quant,
+    Real,
     Tensor,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "MAX_OPS",
     "MAX_TAPS",
     "MAX_WEIGHTS",
+    "REAL",
     "Add",
     "AveragePool1d",
     "Concat",
@@ -48,6 +51,7 @@ __all__ = [
     "MaxPool1d",
     "Op",
     "Quant",
+    "Real",
     "Tensor",
 ]
 
@@ -59,7 +63,7 @@ INPUT = "input"
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Ops from one int8 input to the logits (classes, 1). Invalid graphs cannot be built.
+    """Ops from one input to the logits (classes, 1), all int8 or all float32. Invalid graphs cannot be built.
 
     Ops whose `inputs` are empty get the op in front of them. Raises libsedge.errors.ModelError naming the op
     and the reason.
@@ -112,6 +116,8 @@ class Graph:
         if output.channels > MAX_CHANNELS:
             why = f"at most {MAX_CHANNELS} outputs"
             raise ModelError(why, field="graph", value=output.channels)
+        if len({isinstance(t.quant, Real) for t in known.values()}) > 1:
+            raise ModelError("mixes quantised and float32 tensors", field="graph", value=self.name)
         object.__setattr__(self, "ops", tuple(ops))
         object.__setattr__(self, "tensors", tuple(known.values()))
 
@@ -144,6 +150,11 @@ class Graph:
     @property
     def output(self) -> Tensor:
         return self.tensors[-1]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is quantised (every tensor is REAL)."""
+        return isinstance(self.input.quant, Real)
 
     @property
     def macs(self) -> int:

@@ -62,3 +62,16 @@ def check_model(model: ModelProto) -> None:
             raise ModelError(
                 "external data is refused: a model is one file", field="initialiser", value=tensor.name
             )
+
+
+def parse(data: bytes) -> ModelProto:
+    """The model in `data`, its frame checked; raises ModelError."""
+    if len(data) > MAX_BYTES:
+        raise ModelError(f"larger than {MAX_BYTES} bytes", field="model", value=len(data))
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as broken:  # protobuf's DecodeError has moved between versions
+        raise ModelError(f"not an ONNX model: {broken}", field="model") from broken
+    check_model(model)
+    return model

@@ -27,6 +27,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "MatMul": {},
     "Add": {},
     "Concat": {"axis": None},
+    "BatchNormalization": {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0},
     "Relu": {},
     "Clip": {},
     "Softmax": {"axis": -1},
@@ -50,6 +51,7 @@ _FIXED = (
     "precision",
     "saturate",
     "storage_order",
+    "training_mode",
     "transA",
 )
 

@@ -2,7 +2,8 @@
 
 The form is the one that ONNX Runtime turns into QLinearConv, QGemm and quantised pools, nothing left in
 float: activations int8, biases int32 behind a DequantizeLinear of scale `s_x * s_w`, and no Relu node where
-the output's zero point is -128, because the clip to int8 is that ReLU.
+the output's zero point is -128, because the clip to int8 is that ReLU. A graph without
+quantisation becomes plain float32 ONNX.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from libsedge.errors import ModelError
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from libsedge_native.ir import INPUT as IR_INPUT
@@ -24,6 +26,7 @@ from libsedge_native.ir import (
     MaxPool1d,
     Op,
     Quant,
+    Real,
     Tensor,
 )
 
@@ -55,13 +58,20 @@ class _Writer:
         return [scale, self.constant(f"{name}_zero_point", np.array(zero))]
 
     def dequantise(self, x: str, quant: Quant) -> str:
+        if isinstance(quant, Real):
+            return x
         return self.node("DequantizeLinear", [x, *self.quant(f"{x}_dq", quant)], f"{x}_dq")
 
     def quantise(self, x: str, output: str, quant: Quant) -> str:
+        if isinstance(quant, Real):  # the op's own node gives the output its name
+            self.nodes[-1].output[0] = output
+            return output
         return self.node("QuantizeLinear", [x, *self.quant(output, quant)], output)
 
     def parameters(self, op: Conv1d | Dense, x_scale: float) -> list[str]:
         """Dequantised weight and bias of a layer; the bias's scale is float32(s_x * s_w)."""
+        if isinstance(op.quant, Real):
+            return [self.constant(f"{op.name}_{k}", v) for k, v in (("weight", op.weight), ("bias", op.bias))]
         out = []
         bias_scale = np.float32(x_scale) * op.weight_scale
         for kind, value, scale in (("weight", op.weight, op.weight_scale), ("bias", op.bias, bias_scale)):
@@ -111,15 +121,18 @@ class _Writer:
 
 
 def to_onnx(graph: Graph, *, unsigned: bool = False) -> bytes:
-    """Serialise a graph as QDQ ONNX (opset 17). The same graph gives the same bytes.
+    """Serialise a graph as QDQ ONNX, or as plain float32 ONNX where nothing is quantised (opset 17).
 
-    Input `input` int8 [1, channels, length], output `logits` int8 [1, classes].
+    The same graph gives the same bytes. Input `input` [1, channels, length], output `logits` [1, classes], both int8
+    or both float32.
 
     unsigned : write the same network with uint8 activations (every value plus 128), the form in which ONNX
         Runtime is fastest on x86; for comparing with it.
     """
     w = _Writer(unsigned)
-    kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
+    if graph.is_float and unsigned:
+        raise ModelError("a float32 graph has no unsigned form", field="unsigned", value=unsigned)
+    kind = TensorProto.UINT8 if unsigned else TensorProto.FLOAT if graph.is_float else TensorProto.INT8
     real = {IR_INPUT: w.dequantise(INPUT, graph.input.quant)}
     last = graph.ops[-1].name
     flat: set[str] = set()

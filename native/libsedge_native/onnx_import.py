@@ -34,7 +34,7 @@ from libsedge_native.ir import (
     Quant,
     Tensor,
 )
-from libsedge_native.onnx_checks import MAX_BYTES, check_model, covers, without_unread
+from libsedge_native.onnx_checks import covers, parse, without_unread
 from libsedge_native.onnx_constants import ATTRIBUTES, Constants, attributes, clean_name, refuse
 from libsedge_native.onnx_shapes import Layout, layout, moved, window
 from libsedge_native.onnx_values import Pending, Value
@@ -51,10 +51,14 @@ class Imported:
     notes: tuple[str, ...]
 
 
-class _Reader:
+class Reader:
+    """One pass over the nodes of a QDQ model; `onnx_float` reads the same ops without quantisation."""
+
+    CONSTANTS: type[Constants] = Constants
+
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
-        self.constants = Constants(model.graph)
+        self.constants = self.CONSTANTS(model.graph)
         self.values: dict[str, Value] = {}
         self.pending_used: set[str] = set()
         self.tensors: dict[str, Tensor] = {}
@@ -343,6 +347,8 @@ class _Reader:
             self.quantise(node)
         elif kind in ("Relu", "Clip"):
             self.activation(node)
+        elif kind == "BatchNormalization":
+            self.normalise(node, given)
         elif kind in MOVES:
             self.move(node, given)
         elif kind == "Softmax":
@@ -351,9 +357,16 @@ class _Reader:
             pending = self.pending(node, given)
             self.values[node.output[0]] = Value("pending", "", (), pending=pending)
 
+    def normalise(self, node: NodeProto, given: dict[str, Any]) -> None:
+        raise refuse(node, "must be folded into its convolution before a model is quantised")
+
     def read(self) -> Imported:
         for node in self.graph.node:
             self.node(node)
+        return self.result()
+
+    def result(self) -> Imported:
+        """The graph up to the model's output."""
         last = self.graph.output[0]
         value = self.values.get(last.name)
         if value is None or value.state not in ("stored", "real", "decided") or not self.ops:
@@ -374,15 +387,7 @@ def read_onnx(data: bytes) -> Imported:
     Raises ModelError naming node, op and reason for everything that is not proved to be one. Time and memory
     are linear in the size of `data`.
     """
-    if len(data) > MAX_BYTES:
-        raise ModelError(f"larger than {MAX_BYTES} bytes", field="model", value=len(data))
-    model = ModelProto()
-    try:
-        model.ParseFromString(data)
-    except Exception as broken:  # protobuf's DecodeError has moved between versions
-        raise ModelError(f"not an ONNX model: {broken}", field="model") from broken
-    check_model(model)
-    return _Reader(model).read()
+    return Reader(parse(data)).read()
 
 
 def from_onnx(data: bytes) -> Graph:

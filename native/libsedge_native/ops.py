@@ -5,6 +5,9 @@ Tensors are int8 with one scale and one zero point: `real = scale * (q - zero_po
 channel. A ReLU is a flag: outputs below the zero point become the zero point; with zero point -128 the clip
 to int8 already is that ReLU, so there the flag is always set. `inputs` names the ops an op reads, or "input";
 left empty, it is the op in front of it. The meaning of every op is in docs/quant_spec.md; `reference.py` runs it.
+
+The same ops without quantisation have `quant=REAL`: tensors, weights and biases are then float32, weight scales 1,
+and `float_reference.py` runs them.
 """
 
 from __future__ import annotations
@@ -22,8 +25,6 @@ MAX_TAPS = 4096
 MAX_WEIGHTS = 1 << 26
 INT32_MAX = (1 << 31) - 1
 
-Int8Array = NDArray[np.int8]
-Int32Array = NDArray[np.int32]
 Float32Array = NDArray[np.float32]
 
 
@@ -64,8 +65,19 @@ class Quant:
 
 
 @dataclass(frozen=True)
+class Real(Quant):
+    """No quantisation: the values are float32 and are what they mean."""
+
+    scale: float = 1.0
+    zero_point: int = 0
+
+
+REAL = Real()
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """An int8 activation of shape (channels, length)."""
+    """An activation of shape (channels, length): int8, or float32 where `quant` is REAL."""
 
     channels: int
     length: int
@@ -84,14 +96,28 @@ class Tensor:
         return (self.channels, self.length)
 
 
+def _freeze_weights(op: Conv1d | Dense) -> None:
+    """Weight, bias and weight scale as read-only arrays of the type that the quantisation asks for."""
+    kind, axes = type(op).__name__, 3 if isinstance(op, Conv1d) else 2
+    weight, bias = (np.float32, np.float32) if isinstance(op.quant, Real) else (np.int8, np.int32)
+    for field, dtype, ndim in (("weight", weight, axes), ("bias", bias, 1), ("weight_scale", np.float32, 1)):
+        object.__setattr__(op, field, _frozen(getattr(op, field), dtype, op.name, kind, field, ndim))
+
+
 def _check_weights(op: Conv1d | Dense) -> None:
     kind = type(op).__name__
     if op.weight.size > MAX_WEIGHTS:
         raise _refuse(op.name, kind, f"more than {MAX_WEIGHTS} weights", op.weight.size)
-    if op.weight.size == 0 or int(op.weight.min()) < -127:
-        raise _refuse(op.name, kind, "weights must be non-empty and in [-127, 127]; -128 is refused")
     if op.bias.shape != op.weight.shape[:1] or op.weight_scale.shape != op.weight.shape[:1]:
         raise _refuse(op.name, kind, "bias and weight_scale must have one value per output channel")
+    if isinstance(op.quant, Real):
+        if op.weight.size == 0 or not np.all(np.isfinite(op.weight)) or not np.all(np.isfinite(op.bias)):
+            raise _refuse(op.name, kind, "weights must be non-empty, weights and biases finite")
+        if not np.all(op.weight_scale == 1.0):
+            raise _refuse(op.name, kind, "float weights have scale 1")
+        return
+    if op.weight.size == 0 or int(op.weight.min()) < -127:
+        raise _refuse(op.name, kind, "weights must be non-empty and in [-127, 127]; -128 is refused")
     tiny = np.finfo(np.float32).tiny
     if not np.all(np.isfinite(op.weight_scale)) or not np.all(op.weight_scale >= tiny):
         raise _refuse(op.name, kind, "weight scales must be positive, finite, normal float32")
@@ -124,8 +150,8 @@ class Conv1d:
     """
 
     name: str
-    weight: Int8Array
-    bias: Int32Array
+    weight: NDArray[Any]
+    bias: NDArray[Any]
     weight_scale: Float32Array
     quant: Quant
     stride: int = 1
@@ -136,15 +162,8 @@ class Conv1d:
     inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "weight", _frozen(self.weight, np.int8, self.name, "Conv1d", "weight", 3))
-        set_(self, "bias", _frozen(self.bias, np.int32, self.name, "Conv1d", "bias", 1))
-        set_(
-            self,
-            "weight_scale",
-            _frozen(self.weight_scale, np.float32, self.name, "Conv1d", "weight_scale", 1),
-        )
-        set_(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
+        _freeze_weights(self)
+        object.__setattr__(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
         _check_weights(self)
         if self.stride < 1 or self.dilation < 1 or self.groups < 1 or min(self.pads) < 0:
             raise _refuse(self.name, "Conv1d", "stride, dilation, groups >= 1 and pads >= 0 are required")
@@ -239,7 +258,7 @@ class GlobalAveragePool:
 
     def output(self, x: Tensor) -> Tensor:
         _check_scales(self.name, "GlobalAveragePool", x.quant, 1.0 / x.length, self.quant)
-        if x.length * 255 >= 1 << 24:
+        if not isinstance(x.quant, Real) and x.length * 255 >= 1 << 24:
             raise _refuse(
                 self.name,
                 "GlobalAveragePool",
@@ -265,23 +284,16 @@ class Dense:
     """weight int8 [O, I], bias int32 [O] with scale s_x * weight_scale[o]; input (I, 1)."""
 
     name: str
-    weight: Int8Array
-    bias: Int32Array
+    weight: NDArray[Any]
+    bias: NDArray[Any]
     weight_scale: Float32Array
     quant: Quant
     relu: bool = False
     inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "weight", _frozen(self.weight, np.int8, self.name, "Dense", "weight", 2))
-        set_(self, "bias", _frozen(self.bias, np.int32, self.name, "Dense", "bias", 1))
-        set_(
-            self,
-            "weight_scale",
-            _frozen(self.weight_scale, np.float32, self.name, "Dense", "weight_scale", 1),
-        )
-        set_(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
+        _freeze_weights(self)
+        object.__setattr__(self, "relu", bool(self.relu) or self.quant.zero_point == -128)
         _check_weights(self)
         if self.weight.shape[0] > MAX_CHANNELS:
             raise _refuse(self.name, "Dense", f"at most {MAX_CHANNELS} outputs", self.weight.shape[0])

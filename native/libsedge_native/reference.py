@@ -190,6 +190,8 @@ def apply(op: Op, xs: Sequence[Int8], ts: Sequence[Tensor]) -> Int8:
 
 def _input(graph: Graph, x: Int8) -> Int8:
     x = np.asarray(x)
+    if graph.is_float:
+        raise ModelError("is float32: float_reference runs it", field="graph", value=graph.name)
     if x.dtype != np.int8 or x.size != graph.input.channels * graph.input.length:
         raise ModelError(f"expects int8 {graph.input.shape}", field="input", value=(str(x.dtype), x.shape))
     return x.reshape(graph.input.shape)
