@@ -7,6 +7,7 @@
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
+# make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # Each sets up its own virtual environment in .venv first.
 
@@ -20,10 +21,11 @@ ARM_GRAPHS ?= 20
 BENCH_ARGS ?=
 FRAMES ?= 1000000
 STATES ?= 100000
+N ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
 
-.PHONY: demo test soak powerloss test-arm lint bench bench-suite study-small study clean
+.PHONY: demo test soak powerloss test-arm lint bench agreement bench-suite study-small study clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -69,6 +71,10 @@ $(VENV)/.peers: $(VENV)/.installed
 
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/peers.py $(BENCH_ARGS)
+
+agreement: $(VENV)/.installed
+	$(BIN)/python -m libsedge_native.agreement
+	$(BIN)/python benchmarks/exact.py --spectra $(N)
 
 bench-suite: $(VENV)/.installed
 	$(BIN)/python -m pytest -o pythonpath=benchmarks --benchmark-only $(PYTEST_ARGS) \

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from libsedge import _core
+from libsedge.errors import ToolchainError
 from numpy.typing import NDArray
 
 from libsedge_native import reference
-from libsedge_native.ir import Graph
+from libsedge_native.ir import Conv1d, Dense, Graph
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.random_graph import random_inputs
 
@@ -116,6 +118,47 @@ def ort_run(session: Any, graph: Graph, x: NDArray[np.int8], *, unsigned: bool =
     out = [session.run(None, {name: row.reshape(1, *graph.input.shape)})[0].reshape(-1) for row in rows]
     y = np.stack(out)
     return (y ^ np.uint8(0x80)).view(np.int8) if unsigned else y
+
+
+class OrtLayers:
+    """ONNX Runtime on the integers of one graph, every op's output shown: `run(x)` gives int8 by op name.
+
+    Raises ToolchainError where its optimised model holds a float op, because such a run proves nothing.
+    """
+
+    def __init__(self, graph: Graph, *, unsigned: bool, layers: bool = True) -> None:
+        import onnx
+        from onnx import TensorProto, helper
+
+        self.graph, self.unsigned = graph, unsigned
+        last = graph.ops[-1].name
+        self.names = [last, *(op.name for op in graph.ops[:-1] if layers)]
+        model = onnx.load_from_string(to_onnx(graph, unsigned=unsigned))
+        kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
+        for name in self.names[1:]:
+            model.graph.output.append(helper.make_tensor_value_info(f"{name}_q", kind, None))
+        with tempfile.TemporaryDirectory(prefix="sedge-") as folder:
+            path = Path(folder) / "optimised.onnx"
+            self.session = ort_session(model.SerializeToString(), int8=not unsigned, save=path)
+            #: op type -> how many, of the optimised model
+            self.ops = Counter(node.op_type for node in onnx.load(path).graph.node)
+        for op_type, quantised in ((Conv1d, "QLinearConv"), (Dense, "QGemm")):
+            if self.ops[quantised] != sum(isinstance(op, op_type) for op in graph.ops):
+                raise ToolchainError(f"not every {op_type.__name__} became a {quantised}", field=graph.name)
+        if left := sorted(set(self.ops) & set(FLOAT_OPS)):
+            raise ToolchainError(
+                "ONNX Runtime would compute in float", field=graph.name, value=", ".join(left)
+            )
+
+    def run(self, x: NDArray[np.int8]) -> dict[str, NDArray[np.int8]]:
+        """int8 [input_len] to the flat int8 output of every op, the last one first."""
+        flip = np.uint8(0x80)
+        row = (x.view(np.uint8) ^ flip) if self.unsigned else x
+        found = self.session.run(None, {"input": row.reshape(1, *self.graph.input.shape)})
+        flat = [out.reshape(-1) for out in found]
+        if self.unsigned:
+            flat = [(out ^ flip).view(np.int8) for out in flat]
+        return dict(zip(self.names, flat, strict=True))
 
 
 def float_ops(path: Path) -> tuple[str, ...]:
