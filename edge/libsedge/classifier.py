@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import decimal
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,8 @@ class Classifier:
         self._min_contrast = float(calibration["min_contrast"])
         self._max_saturated = float(calibration["max_saturated_fraction"])
         self._preprocessor: Preprocessor | None = None
+        #: seconds of the last call's preprocessing and inference
+        self.spent_s = (0.0, 0.0)
 
     def bind(self, wavelength_nm: np.ndarray | None = None, mask: np.ndarray | None = None) -> Classifier:
         """Take spectra on this axis from now on: [channels], nm in vacuum; mask True = valid.
@@ -150,10 +153,13 @@ class Classifier:
             return []
         if counts.shape[1] != self.channels:
             return [self._refused("wrong_length", d) for d in distances]
+        start = time.perf_counter()
         inputs, reports = preprocessor.int8_and_report(counts, saturation, dark, shift_nm)
+        prepared = time.perf_counter()
         reasons = [self._quality(report) for report in reports]
         run = [i for i, reason in enumerate(reasons) if reason is None]
         logits = self.model.run_batch(np.ascontiguousarray(inputs[run])) if run else np.zeros((0, 1), np.int8)
+        self.spent_s = (prepared - start, time.perf_counter() - prepared)
         probabilities = softmax(logits, self._table)
         decided = iter(zip(logits.argmax(axis=1).tolist(), probabilities.tolist(), strict=True))
         return [

@@ -27,6 +27,7 @@ from typing import Protocol
 
 from libsedge import __version__
 from libsedge.errors import ConfigError, SourceError
+from libsedge.latency import Latency
 from libsedge.pipeline import Pipeline
 
 MAX_REQUEST = 8192
@@ -180,7 +181,18 @@ def metrics(pipeline: Pipeline, heartbeat: Heartbeat, model: Mapping[str, str]) 
         ),
         *_metric("libsedge_queue_frames", "gauge", "In the queue right now.", [({}, queued)]),
         *_metric("libsedge_queue_capacity", "gauge", "Its bound.", [({}, pipeline.queue.capacity)]),
-        *_histogram(pipeline),
+        *_histogram(
+            *("libsedge_decision_latency_seconds", "From a frame's arrival to its decision"),
+            [({}, pipeline.latency)],
+        ),
+        *_histogram(
+            *("libsedge_stage_seconds", "Parts of a frame's way; commit: of a batch"),
+            [({"stage": stage}, latency) for stage, latency in pipeline.stages.items()],
+        ),
+        *_metric(
+            *("libsedge_deadline_misses_total", "counter", "Decisions later than --deadline."),
+            [] if pipeline.deadline_s is None else [({}, pipeline.deadline_missed)],
+        ),
         *_metric(
             "libsedge_heartbeat_age_seconds", "gauge", "Since the last heartbeat.", [({}, heartbeat.age_s)]
         ),
@@ -196,16 +208,16 @@ def metrics(pipeline: Pipeline, heartbeat: Heartbeat, model: Mapping[str, str]) 
     return "\n".join(lines) + "\n"
 
 
-def _histogram(pipeline: Pipeline) -> Iterator[str]:
-    name = "libsedge_decision_latency_seconds"
-    count, total, below = pipeline.latency.cumulative(EDGES)
-    yield f"# HELP {name} From a frame's arrival to its decision; edges are within 2.2 %."
+def _histogram(name: str, text: str, rows: Iterable[tuple[Mapping[str, str], Latency]]) -> Iterator[str]:
+    yield f"# HELP {name} {text}; edges are within 2.2 %."
     yield f"# TYPE {name} histogram"
-    for edge, number in zip(EDGES, below, strict=True):
-        yield _sample(f"{name}_bucket", number, {"le": repr(edge)})
-    yield _sample(f"{name}_bucket", count, {"le": "+Inf"})
-    yield _sample(f"{name}_sum", total, {})
-    yield _sample(f"{name}_count", count, {})
+    for labels, latency in rows:
+        count, total, below = latency.cumulative(EDGES)
+        for edge, number in zip(EDGES, below, strict=True):
+            yield _sample(f"{name}_bucket", number, {**labels, "le": repr(edge)})
+        yield _sample(f"{name}_bucket", count, {**labels, "le": "+Inf"})
+        yield _sample(f"{name}_sum", total, labels)
+        yield _sample(f"{name}_count", count, labels)
 
 
 class Health:

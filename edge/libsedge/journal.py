@@ -5,12 +5,14 @@ WAL with `synchronous = FULL`: a committed row survives a power cut (with NORMAL
 as a duplicate. Rows are committed in batches; only `write`'s answer says which frames may be acknowledged.
 
 Table `frames`: `stream, epoch, sequence` (key), `time_ns` (ns since 1970, 0 = unknown), `distance_mm` (NULL =
-unknown), `role` (light, dark, passive), `label`, `confidence`, `accepted` (1, 0; NULL where no decision is
-made: dark and passive), `reason` (why not accepted), `probabilities` (JSON, in the order of the bundle's
+unknown), `role` (light, dark, passive, averaged), `label`, `confidence`, `accepted` (1, 0; NULL where no decision is
+made: dark, passive, averaged), `reason` (why not accepted), `probabilities` (JSON, in the order of the bundle's
 labels), `model` (the bundle's SHA-256, hex), `frame_crc` (the CRC-32C of the frame's header), `row_crc` (see
 `libsedge.journal_rows`; schema 2, a journal of schema 1 gets it when it is opened to write). 64-bit
 unsigned values are stored as SQLite's signed integers with the same bits. Table `meta`: `schema`, `stream`,
 `created_by`, and `migrated_from` where it began as schema 1. Table `models`: every bundle that wrote here.
+Table `bursts`, only where a run was told to make bursts: see `libsedge.journal_rows.BurstRecord`; its rows are
+committed with those of their frames. Role `averaged` is that of a frame whose burst was decided on the mean.
 """
 
 from __future__ import annotations
@@ -23,13 +25,23 @@ from pathlib import Path
 
 from libsedge import __version__
 from libsedge.errors import JournalError
-from libsedge.journal_rows import COLUMNS, Record, from_row, row_crc, signed, to_row
+from libsedge.journal_rows import (
+    BURST_COLUMNS,
+    COLUMNS,
+    BurstRecord,
+    Record,
+    burst_to_row,
+    from_row,
+    row_crc,
+    signed,
+    to_row,
+)
 from libsedge.ledger import Key
 
 #: SQLite's application id of a libsedge journal: the bytes "SEDG"
 APPLICATION_ID = 0x53454447
 SCHEMA = 2
-ROLES = ("light", "dark", "passive")
+ROLES = ("light", "dark", "passive", "averaged")
 
 _TABLES = """
 CREATE TABLE meta (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,6 +55,19 @@ CREATE TABLE frames (
 ) WITHOUT ROWID;
 """
 _COLUMNS = ", ".join((*COLUMNS, "row_crc"))
+_BURST_TABLE = """
+CREATE TABLE IF NOT EXISTS bursts (
+    stream INTEGER NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    mode TEXT NOT NULL, shots INTEGER NOT NULL, used INTEGER NOT NULL,
+    label TEXT, confidence REAL, accepted INTEGER NOT NULL, reason TEXT, probabilities TEXT,
+    distance_mm INTEGER, time_ns INTEGER NOT NULL, model TEXT, row_crc INTEGER NOT NULL,
+    PRIMARY KEY (stream, epoch, first, last)
+) WITHOUT ROWID
+"""
+_INSERT_BURST = (
+    f"INSERT INTO bursts ({', '.join((*BURST_COLUMNS, 'row_crc'))}) "
+    f"VALUES ({','.join('?' * (len(BURST_COLUMNS) + 1))}) ON CONFLICT DO NOTHING"
+)
 _INSERT = f"INSERT INTO frames ({_COLUMNS}) VALUES ({','.join('?' * 14)}) ON CONFLICT DO NOTHING"
 
 
@@ -200,8 +225,9 @@ class Journal:
                 self.close()
 
     # --- writing
-    def write(self, records: Sequence[Record]) -> Written:
-        """Commit a batch, all or nothing; never raises for the disk: a refused batch is `failed`.
+    def write(self, records: Sequence[Record], bursts: Sequence[BurstRecord] = ()) -> Written:
+        """Commit a batch with the bursts that end in it, all or nothing; never raises for the disk: a refused batch
+        is `failed`.
 
         A journal that is not yet bound takes the stream of the first record, in the same transaction.
         After an input/output error the connection is closed and reopened before the next batch: what a failed
@@ -221,6 +247,9 @@ class Journal:
                     raise ValueError(f"stream {record.key.stream} in the journal of stream {stream}")
                 new = db.execute(_INSERT, to_row(record)).rowcount == 1
                 (written.stored if new else written.duplicate).append(record.key)
+            if bursts:
+                db.execute(_BURST_TABLE)
+                db.executemany(_INSERT_BURST, [burst_to_row(burst) for burst in bursts])
             db.execute("COMMIT")
         except (sqlite3.Error, JournalError) as error:
             self.close()

@@ -21,7 +21,7 @@ from typing import Any
 from libsedge import extras
 from libsedge.errors import ConfigError, JournalError
 from libsedge.journal import APPLICATION_ID, SCHEMA
-from libsedge.journal_rows import COLUMNS, Record, from_row
+from libsedge.journal_rows import BURST_COLUMNS, COLUMNS, BurstRecord, Record, burst_from_row, from_row
 from libsedge.ledger import Key
 from libsedge.sinks.jsonl import as_json
 
@@ -97,6 +97,7 @@ class Verdict:
     damaged_rows: int = 0
     problems: list[str] = field(default_factory=list)  # of the database's structure
     gaps: dict[tuple[int, int], int] = field(default_factory=dict)  # missing sequence numbers; no damage
+    bursts: int = 0  # whole rows of `bursts`
 
     @property
     def ok(self) -> bool:
@@ -161,6 +162,22 @@ class JournalReader:
             elif query.takes(record):
                 yield record
 
+    def bursts(self) -> Iterator[BurstRecord]:
+        """Every burst in the order of its first shot; none where no run made any. As `records` for damage."""
+        self.damaged = 0
+        columns = ", ".join((*BURST_COLUMNS, "row_crc"))
+        try:
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bursts'").fetchone() is None:
+                return
+            for row in self._db.execute(f"SELECT {columns} FROM bursts ORDER BY stream, epoch, first, last"):
+                burst = burst_from_row(row)
+                if burst is None:
+                    self.damaged += 1
+                else:
+                    yield burst
+        except sqlite3.Error as error:
+            raise JournalError(f"cannot be read on from here: {error}", file=self.path) from error
+
     def counts(self, query: Query = Query()) -> dict[str, Any]:
         """Rows in all, by role, label (accepted ones) and reason (the others), and the first and last time."""
         total, roles, labels, reasons = 0, Counter[str](), Counter[str](), Counter[str]()
@@ -207,6 +224,12 @@ class JournalReader:
                     gap = key.sequence - last.sequence - 1
                     verdict.gaps[key[:2]] = verdict.gaps.get(key[:2], 0) + gap
                 last = key
+        except JournalError as error:
+            verdict.problems.append(error.why)
+        try:
+            verdict.bursts = sum(1 for _ in self.bursts())
+            if self.damaged:
+                verdict.problems.append(f"{self.damaged} damaged rows in `bursts`")
         except JournalError as error:
             verdict.problems.append(error.why)
         return verdict

@@ -48,6 +48,50 @@ class Record:
     frame_crc: int
 
 
+BURST_COLUMNS = (
+    "stream",
+    "epoch",
+    "first",
+    "last",
+    "mode",
+    "shots",
+    "used",
+    "label",
+    "confidence",
+    "accepted",
+    "reason",
+    "probabilities",
+    "distance_mm",
+    "time_ns",
+    "model",
+)
+
+
+@dataclass(frozen=True)
+class BurstRecord:
+    """Several shots of one target and the one decision about them (`libsedge.bursts`); the columns of `bursts`.
+
+    first, last : sequence numbers of its first and last shot; used : shots that were accepted (vote) or averaged;
+    time_ns, distance_mm : of the first shot.
+    """
+
+    stream: int
+    epoch: int
+    first: int
+    last: int
+    mode: str
+    shots: int
+    used: int
+    label: str | None
+    confidence: float | None
+    accepted: bool
+    reason: str | None
+    probabilities: tuple[float, ...] | None
+    distance_mm: int | None
+    time_ns: int
+    model: str | None
+
+
 def signed(value: int) -> int:
     """64 bits without a sign as the integer of SQLite with the same bits."""
     return value - (1 << 64) if value >= 1 << 63 else value
@@ -105,3 +149,25 @@ def from_row(row: tuple[Any, ...]) -> Record | None:
         row[11],
         row[12],
     )
+
+
+def burst_to_row(burst: BurstRecord) -> tuple[object, ...]:
+    """The stored values of a burst, its CRC last."""
+    values = vars(burst) | {name: signed(getattr(burst, name)) for name in ("first", "last", "time_ns")}
+    values |= {"accepted": int(burst.accepted)}
+    if burst.probabilities is not None:
+        values["probabilities"] = json.dumps([round(float(p), 6) for p in burst.probabilities])
+    row = tuple(values[name] for name in BURST_COLUMNS)
+    return (*row, row_crc(row))
+
+
+def burst_from_row(row: tuple[Any, ...]) -> BurstRecord | None:
+    """The burst of stored values with their CRC last; None where the CRC does not hold."""
+    if row_crc(row[:-1]) != row[-1]:
+        return None
+    values = dict(zip(BURST_COLUMNS, row[:-1], strict=True))
+    values |= {name: unsigned(values[name]) for name in ("first", "last", "time_ns")}
+    values["accepted"] = bool(values["accepted"])
+    if values["probabilities"] is not None:
+        values["probabilities"] = tuple(json.loads(values["probabilities"]))
+    return BurstRecord(**values)

@@ -6,7 +6,8 @@ worker's batch), and moves under the ledger's lock, so `Ledger.check` holds at e
 
 What becomes of a frame: of another stream than the journal's, it is rejected; of another number of channels
 than the axis, it is rejected; dark, it becomes the dark reference of its stream and a row; passive, a row;
-else it is classified and a row, accepted or not. Nothing that a peer sends raises here. When the stream ends,
+else it is classified and a row, accepted or not. With bursts, several light frames also get one decision together
+(`libsedge.bursts`). Nothing that a peer sends raises here. When the stream ends,
 or after `stop`, everything that was received is decided and committed before `run` returns.
 """
 
@@ -15,98 +16,39 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from libsedge.classifier import Decision
-from libsedge.errors import ConfigError, SedgeError
-from libsedge.frame import Frame, encode
+from libsedge.bursts import Burst, BurstOptions
+from libsedge.decider import Decider, FrameClassifier
+from libsedge.errors import ConfigError
+from libsedge.frame import Frame
+from libsedge.frame_queue import FrameQueue, Item
 from libsedge.journal import Journal, Record
+from libsedge.journal_rows import BurstRecord
 from libsedge.latency import Latency
 from libsedge.ledger import Key, Ledger
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
 
-#: what happens when the queue is full: the source waits, or the oldest or the newest frame is shed
-POLICIES = ("block", "drop-oldest", "drop-newest")
-
-
-class FrameClassifier(Protocol):
-    """What the pipeline needs of `libsedge.classifier.Classifier`, bound to the source's axis."""
-
-    channels: int | None
-    digest: str
-
-    def classify(
-        self, counts: np.ndarray, dark: np.ndarray | None, *, saturation: float | None, distance_m: float
-    ) -> Decision: ...
-
-
-@dataclass(frozen=True)
-class Item:
-    """A frame on its way; `at` is time.monotonic() of its arrival, `seen` whether memory knows its key
-    already."""
-
-    key: Key
-    frame: Frame
-    at: float
-    seen: bool
-
-
-class FrameQueue:
-    """At most `capacity` items between reader and worker. Every method is called under `lock`."""
-
-    def __init__(self, capacity: int, policy: str, lock: Any) -> None:
-        if policy not in POLICIES:
-            raise ConfigError(f"must be one of {', '.join(POLICIES)}", field="policy", value=policy)
-        if capacity < 1:
-            raise ConfigError("must be at least 1", field="capacity", value=capacity)
-        self.capacity, self.policy = capacity, policy
-        self.aborted = False
-        self._items: deque[Item] = deque()
-        self._changed = threading.Condition(lock)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, item: Item) -> Item | None:
-        """Add `item`; returns the one that was shed for it, if any. Waits where the policy is `block`."""
-        shed = None
-        while len(self._items) >= self.capacity and self.policy == "block" and not self.aborted:
-            self._changed.wait(0.5)
-        if len(self._items) >= self.capacity:
-            if self.policy == "drop-newest":
-                return item
-            shed = self._items.popleft()
-        self._items.append(item)
-        self._changed.notify_all()
-        return shed
-
-    def get(self, timeout: float) -> Item | None:
-        """The oldest item, or None after `timeout` seconds without one."""
-        if not self._items and timeout > 0:
-            self._changed.wait(timeout)
-        if not self._items:
-            return None
-        item = self._items.popleft()
-        self._changed.notify_all()
-        return item
-
-    def wake(self) -> None:
-        """Let everybody who waits look again."""
-        self._changed.notify_all()
+#: parts of a frame's way: waiting in the queue, preprocessing, the model, and the commit of its batch (once a batch)
+STAGES = ("queue", "preprocess", "inference", "commit")
 
 
 @dataclass
 class Report:
-    """What a run did. `ledger` is `Ledger.summary`; `latency` from arrival to decision, in milliseconds."""
+    """What a run did. `ledger` is `Ledger.summary`; `latency` from arrival to decision, `stages` of each part of a
+    frame's way (`STAGES`), in milliseconds. deadline_missed : decisions that came later than asked, None where
+    nothing was asked. bursts : by label; those that were not accepted under "".
+    """
 
     ledger: dict[str, Any]
     latency: dict[str, float]
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    deadline_missed: int | None = None
+    bursts: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     not_accepted: dict[str, int] = field(default_factory=dict)
     roles: dict[str, int] = field(default_factory=dict)
@@ -123,7 +65,10 @@ class Pipeline:
     and sinks, `run` the source. policy, capacity : of the queue, see `POLICIES`; frames. batch, interval_s :
     a commit comes after so many frames, or so many seconds after the first of them.
     count : stop after so many frames received; idle_exit_s : after so many seconds without a frame.
+    burst : how light frames are decided together; None = each by itself only.
+    deadline_s : from arrival to decision; later ones are counted, nothing else is done about them.
     progress : called about once a second with the ledger, from the worker.
+    tap : is shown every decided frame with its record, before the commit, from the worker; returns at once.
     """
 
     def __init__(
@@ -139,11 +84,19 @@ class Pipeline:
         interval_s: float = 0.1,
         count: int | None = None,
         idle_exit_s: float | None = None,
+        burst: BurstOptions | None = None,
+        deadline_s: float | None = None,
         progress: Callable[[Ledger], None] | None = None,
+        tap: Callable[[Frame, Record], None] | None = None,
     ) -> None:
         if batch < 1:
             raise ConfigError("must be at least 1", field="batch", value=batch)
-        for name, value in (("count", count), ("idle-exit", idle_exit_s), ("interval", interval_s)):
+        for name, value in (
+            ("count", count),
+            ("idle-exit", idle_exit_s),
+            ("interval", interval_s),
+            ("deadline", deadline_s),
+        ):
             if value is not None and not value > 0:
                 raise ConfigError("must be above 0", field=name, value=value)
         if source.stream_id is not None:
@@ -151,9 +104,18 @@ class Pipeline:
         self.ledger = Ledger(measure=self._held)
         self.queue = FrameQueue(capacity, policy, self.ledger.lock)
         self.latency = Latency()
-        self._source, self._classifier, self._journal, self._sinks = source, classifier, journal, sinks
+        self.stages = {name: Latency() for name in STAGES}
+        self.deadline_missed = 0
+        self.deadline_s = deadline_s
+        self._source, self._journal, self._sinks = source, journal, sinks
+        self._decider = Decider(classifier, None if source.axis is None else source.axis.saturation)
+        self._burst_options = burst
+        self._burst: Burst | None = None
+        self._ended: list[BurstRecord] = []  # bursts whose rows wait for the commit
+        self._open_from = 0  # the first place of `_in_worker` that waits for an open burst
         self._policy, self._batch, self._interval_s = policy, batch, interval_s
         self._count, self._idle_exit_s, self._progress = count, idle_exit_s, progress
+        self._tap = tap
         self._stream = journal.stream
         self._next: FrameClassifier | None = None
         self._stop = threading.Event()
@@ -163,7 +125,6 @@ class Pipeline:
             tuple[Item, Record | None]
         ] = []  # None: a duplicate, to be answered after the commit
         self._in_hand = 0
-        self._darks: dict[int, np.ndarray] = {}
         self.reader_done = False
         #: grow while the threads turn: a look at the source, a frame done or an empty queue seen (health.py)
         self.reader_turns = self.worker_turns = 0
@@ -171,8 +132,9 @@ class Pipeline:
         self._labels: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._roles: Counter[str] = Counter()
-        self._sink_errors = 0
-        self._journal_error: str | None = None
+        self._bursts: Counter[str] = Counter()
+        self.sink_errors = 0
+        self.journal_error: str | None = None
 
     def _held(self) -> int:
         return self._in_reader + len(self.queue) + self._in_hand + len(self._in_worker)
@@ -182,10 +144,9 @@ class Pipeline:
 
         Raises ConfigError where it is bound to another number of channels.
         """
-        if classifier.channels != self._classifier.channels:
-            raise ConfigError(
-                f"the stream has {self._classifier.channels}", field="channels", value=classifier.channels
-            )
+        channels = self._decider.classifier.channels
+        if classifier.channels != channels:
+            raise ConfigError(f"the stream has {channels}", field="channels", value=classifier.channels)
         with self.ledger.lock:
             self._next = classifier
 
@@ -269,12 +230,15 @@ class Pipeline:
         return Report(
             ledger=self.ledger.summary(),
             latency=self.latency.summary(),
+            stages={name: latency.summary() for name, latency in self.stages.items()},
+            deadline_missed=None if self.deadline_s is None else self.deadline_missed,
+            bursts=dict(sorted(self._bursts.items())),
             labels=dict(sorted(self._labels.items())),
             not_accepted=dict(sorted(self._reasons.items())),
             roles=dict(sorted(self._roles.items())),
             source=self._source.counters(),
-            sink_errors=self._sink_errors,
-            journal_error=self._journal_error,
+            sink_errors=self.sink_errors,
+            journal_error=self.journal_error,
             simulated=self._source.simulated,
         )
 
@@ -289,10 +253,12 @@ class Pipeline:
                 done = item is None and self.reader_done and len(self.queue) == 0
             if item is not None:
                 self._process(item)
-                if due == math.inf and self._in_worker:
-                    due = time.monotonic() + self._interval_s
             now = time.monotonic()
-            if self._in_worker and (done or now >= due or len(self._in_worker) >= self._batch):
+            if self._burst is not None and (done or self._burst.over(now)):
+                self._end_burst()
+            if self._waiting and due == math.inf:
+                due = now + self._interval_s
+            if self._waiting and (done or now >= due or self._waiting >= self._batch):
                 self._commit()
                 due = math.inf
             if self._progress is not None and now >= report_at:
@@ -303,71 +269,74 @@ class Pipeline:
             if done:
                 return
 
+    @property
+    def _waiting(self) -> int:
+        """Frames that a commit would write now: all but those from an open burst's first shot on."""
+        return len(self._in_worker) if self._burst is None else self._open_from
+
     def _process(self, item: Item) -> None:
-        with self.ledger.lock:
-            swapped, self._next = self._next, None
-        if swapped is not None:
-            self._classifier = swapped
-            self._journal.note_model(swapped.digest)
-        frame = item.frame
-        if frame.dark and frame.values.size == self._classifier.channels and np.isfinite(frame.values).all():
-            # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
-            self._darks[frame.stream_id] = np.asarray(frame.values, np.float32)
+        start = time.monotonic()
+        self.stages["queue"].add(start - item.at)
+        self._exchange()
+        frame, decider = item.frame, self._decider
+        # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
+        decider.note_dark(frame)
         waiting = any(item.key == other.key for other, record in self._in_worker if record is not None)
         if waiting or ((item.seen or self._journal.resumed) and self._journal.contains(item.key)):
             self._keep(item, None)
             return
-        if frame.values.size != self._classifier.channels:
+        if frame.values.size != decider.classifier.channels:
             with self.ledger.lock:
                 self.ledger.end_rejected(item.key, "wrong_length")
                 self._in_hand = 0
             self._source.forget([item.key])
             return
-        role, decision = self._decide(frame)
-        self.latency.add(time.monotonic() - item.at)
-        record = Record(
-            key=item.key,
-            time_ns=frame.time_ns,
-            distance_mm=frame.distance_mm or None,
-            role=role,
-            label=decision.label if decision else None,
-            confidence=decision.confidence if decision else None,
-            accepted=decision.accepted if decision else None,
-            reason=decision.reason if decision else None,
-            probabilities=decision.probabilities if decision else None,
-            model=self._classifier.digest,
-            frame_crc=int.from_bytes(encode(frame)[52:56], "little"),
-        )
+        role, decision = decider.decide(frame)
+        if role == "light":
+            for name, seconds in zip(("preprocess", "inference"), decider.classifier.spent_s, strict=True):
+                self.stages[name].add(seconds)
+        now = time.monotonic()
+        if decision is not None and role == "light" and self._burst_options is not None:
+            if self._burst is not None and not self._burst.takes(frame):
+                self._end_burst()
+            if self._burst is None:
+                self._burst, self._open_from = Burst(self._burst_options), len(self._in_worker)
+            role, decision = self._burst.add(item.key, frame, decision, now)
+        self.latency.add(now - item.at)
+        if self.deadline_s is not None and now - item.at > self.deadline_s:
+            self.deadline_missed += 1
+        record = decider.record(item.key, frame, role, decision)
+        if self._tap is not None:
+            self._tap(frame, record)
         self._keep(item, record)
+
+    def _exchange(self) -> None:
+        """Take the classifier that `swap` left, if any; an open burst is decided by the old one."""
+        with self.ledger.lock:
+            swapped, self._next = self._next, None
+        if swapped is not None:
+            self._end_burst()
+            self._decider.classifier = swapped
+            self._journal.note_model(swapped.digest)
+
+    def _end_burst(self) -> None:
+        if self._burst is not None:
+            self._ended.append(self._burst.close(self._decider))
+            self._burst = None
 
     def _keep(self, item: Item, record: Record | None) -> None:
         with self.ledger.lock:
             self._in_worker.append((item, record))
             self._in_hand = 0
 
-    def _decide(self, frame: Frame) -> tuple[str, Decision | None]:
-        if frame.dark:
-            finite = bool(np.isfinite(frame.values).all())
-            return "dark", None if finite else Decision(None, None, None, None, False, "non_finite")
-        if frame.passive:
-            return "passive", None
-        try:
-            return "light", self._classifier.classify(
-                frame.values,
-                self._darks.get(frame.stream_id),
-                saturation=None if self._source.axis is None else self._source.axis.saturation,
-                distance_m=frame.distance_mm / 1000 if frame.distance_mm else math.nan,
-            )
-        except SedgeError as error:  # the frame keeps its place in the journal, with what went wrong
-            return "light", Decision(None, None, None, None, False, f"error: {type(error).__name__}")
-
     def _commit(self) -> None:
         """Write the batch; only then say so, to the ledger, the peer and the sinks."""
-        batch = self._in_worker
+        start, end = time.monotonic(), self._waiting
+        batch, bursts = self._in_worker[:end], self._ended
         records = [record for _, record in batch if record is not None]
-        written = self._journal.write(records)
+        written = self._journal.write(records, bursts)
         if written.error is not None:
-            self._journal_error = written.error
+            self.journal_error = written.error
         stored, failed = set(written.stored), set(written.failed)
         durable: list[Key] = []
         lost: list[Key] = []
@@ -383,18 +352,24 @@ class Pipeline:
                 else:
                     self.ledger.end_duplicate(key)
                 (lost if key in failed else durable).append(key)
-            self._in_worker = []
+            self._in_worker = self._in_worker[end:]
+        self._open_from, self._ended = 0, []
+        self.stages["commit"].add(time.monotonic() - start)
         self._source.acknowledge(durable)
         self._source.forget(lost)
         rows = [record for record in records if record.key in stored]
-        self._tally(rows)
+        if written.error is not None:
+            bursts = []
+        self._tally(rows, bursts)
         for sink in self._sinks:
             try:
                 sink.write(rows)
+                sink.write_bursts(bursts)
             except OSError:
-                self._sink_errors += len(rows)
+                self.sink_errors += len(rows)
 
-    def _tally(self, rows: Sequence[Record]) -> None:
+    def _tally(self, rows: Sequence[Record], bursts: Sequence[BurstRecord]) -> None:
+        self._bursts.update(str(burst.label) if burst.accepted else "" for burst in bursts)
         for record in rows:
             self._roles[record.role] += 1
             if record.accepted:

@@ -17,6 +17,7 @@ class MeanClassifier:
 
     channels: int | None = CHANNELS
     digest = "mean"
+    spent_s = (0.0, 0.0)
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s

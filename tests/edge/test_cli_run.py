@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner, Result
 from libsedge.classifier import Decision
 from libsedge.cli import main
-from libsedge.commands.classify import vote
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger
 from libsedge.sinks.jsonl import read_jsonl
 from libsedge.store import write_store
+from libsedge.voting import vote
 
 AXIS = np.linspace(235.0, 860.0, 900)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from libsedge import pipeline as pipeline_module
+from libsedge import decider as decider_module
 from libsedge.classifier import Decision
 from libsedge.cli import main
 from libsedge.errors import ConfigError
@@ -105,14 +105,14 @@ def test_a_worker_that_reads_the_classifier_twice_is_seen(
 ) -> None:
     """Negative control: swapped in the middle of a frame, a row is of two halves, and the test above sees it."""
     pipeline = Pipeline(Steady(20, 0.0), Named("old"), journal)
-    record = pipeline_module.Record
+    record = decider_module.Record
 
     def halved(**fields: Any) -> Any:
         if fields["key"].sequence == 10:
             fields["model"] = "new"
         return record(**fields)
 
-    monkeypatch.setattr(pipeline_module, "Record", halved)
+    monkeypatch.setattr(decider_module, "Record", halved)
     pipeline.run()
     assert not all(row.label == row.model for row in journal)
 

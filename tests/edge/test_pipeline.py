@@ -13,10 +13,11 @@ import pytest
 from libsedge.classifier import Decision
 from libsedge.errors import ConfigError, JournalError
 from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame
+from libsedge.frame_queue import FrameQueue, Item
 from libsedge.journal import Journal, Record, Written
 from libsedge.latency import Latency
 from libsedge.ledger import Key, LedgerError
-from libsedge.pipeline import FrameQueue, Item, Pipeline
+from libsedge.pipeline import Pipeline
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
 from mean_classifier import CHANNELS, MeanClassifier
@@ -213,7 +214,7 @@ class FailingJournal(Journal):
     refuse: range = range(0)
     batches = 0
 
-    def write(self, records) -> Written:
+    def write(self, records, bursts=()) -> Written:
         self.batches += 1
         if self.batches - 1 in self.refuse:
             return Written(failed=[record.key for record in records], error="database or disk is full")

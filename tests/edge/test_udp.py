@@ -62,7 +62,7 @@ def test_slow_reader_loses_only_what_the_kernel_counts(tmp_path: Path) -> None:
             peer.sendto(encode(frame), ("127.0.0.1", served.source.port))  # type: ignore[attr-defined]
         dropped = served.source.counters()["dropped_by_kernel"]
         assert dropped > 0
-        served.pipeline._classifier.delay_s = 0.0
+        served.pipeline._decider.classifier.delay_s = 0.0
         served.quiet()
         for frame in frames(1, first=3000):  # the last one, so that a loss at the end is a gap too
             peer.sendto(encode(frame), ("127.0.0.1", served.source.port))  # type: ignore[attr-defined]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -15,38 +14,9 @@ from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier, Decision
 from libsedge.errors import ConfigError, naming
 from libsedge.sources.files import SpectraFile, open_spectra
+from libsedge.voting import vote
 
 _BLOCK = 64
-
-
-@dataclass(frozen=True)
-class Vote:
-    """The label with the most accepted shots; of equals the one with the larger summed probability, then the
-    first in the bundle's order. None where no shot was accepted."""
-
-    label: str | None
-    shots: int
-    accepted: int
-
-
-def vote(decisions: Iterable[Decision]) -> Vote:
-    """The vote over accepted decisions; see `Vote`."""
-    total = accepted = 0
-    shots: Counter[int] = Counter()
-    weight: dict[int, float] = {}
-    names: dict[int, str] = {}
-    for decision in decisions:
-        total += 1
-        if decision.accepted and decision.index is not None and decision.probabilities is not None:
-            accepted += 1
-            shots[decision.index] += 1
-            names[decision.index] = str(decision.label)
-            for index, probability in enumerate(decision.probabilities):
-                weight[index] = weight.get(index, 0.0) + probability
-    if not accepted:
-        return Vote(None, total, 0)
-    best = min(shots, key=lambda index: (-shots[index], -weight[index], index))
-    return Vote(names[best], total, accepted)
 
 
 def decide(classifier: Classifier, spectra: SpectraFile, distance_m: float | None) -> Iterator[Decision]:

@@ -13,8 +13,8 @@ import click
 from libsedge.errors import ConfigError, JournalError
 from libsedge.journal import ROLES, Journal
 from libsedge.journal_reader import EXPORTS, JournalReader, Query, export, parse_time, show_time
-from libsedge.journal_rows import Record
-from libsedge.sinks.jsonl import as_json
+from libsedge.journal_rows import BurstRecord, Record
+from libsedge.sinks.jsonl import as_json, burst_as_json
 
 
 @click.group()
@@ -53,13 +53,24 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _verdict(row: Record | BurstRecord) -> str:
+    confidence = "" if row.confidence is None else f" {row.confidence:.3f}"
+    return f"{row.label or '-'}{confidence} " + (
+        "accepted" if row.accepted else f"not accepted: {row.reason}"
+    )
+
+
+def _burst_line(burst: BurstRecord) -> str:
+    distance = "" if burst.distance_mm is None else f"  {burst.distance_mm / 1000:.3f} m"
+    shots = f"{burst.mode} of {burst.used} of {burst.shots} shots"
+    return (
+        f"{burst.stream:#010x} {burst.epoch} {burst.first}..{burst.last}  "
+        f"{show_time(burst.time_ns) or 'time unknown'}{distance}  {shots}: {_verdict(burst)}"
+    )
+
+
 def _line(record: Record) -> str:
-    verdict = record.role
-    if record.accepted is not None:
-        confidence = "" if record.confidence is None else f" {record.confidence:.3f}"
-        verdict = f"{record.label or '-'}{confidence} " + (
-            "accepted" if record.accepted else f"not accepted: {record.reason}"
-        )
+    verdict = record.role if record.accepted is None else _verdict(record)
     distance = "" if record.distance_mm is None else f"  {record.distance_mm / 1000:.3f} m"
     when = show_time(record.time_ns) or "time unknown"
     key = record.key
@@ -87,6 +98,17 @@ def query_command(file: str, query: Query, limit: int | None, as_lines: bool) ->
             click.echo(as_json(record) if as_lines else _line(record))
             if number == limit:
                 break
+        _end(reader)
+
+
+@journal.command("bursts")
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_lines", is_flag=True, help="JSON lines, every column.")
+def bursts_command(file: str, as_lines: bool) -> None:
+    """Print the bursts of FILE: several shots of one target, one decision (`libsedge run --burst`)."""
+    with JournalReader(file) as reader:
+        for burst in reader.bursts():
+            click.echo(burst_as_json(burst) if as_lines else _burst_line(burst))
         _end(reader)
 
 
@@ -139,6 +161,7 @@ def verify_command(file: str, as_document: bool) -> None:
             "damaged": [[str(part) for part in key] for key in verdict.damaged],
             "problems": verdict.problems,
             "gaps": gaps,
+            "bursts": verdict.bursts,
         }
         click.echo(json.dumps(document, indent=1))
     else:

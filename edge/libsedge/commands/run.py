@@ -10,13 +10,15 @@ from types import FrameType
 import click
 
 from libsedge.bundle import Bundle
+from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
 from libsedge.errors import ConfigError
+from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger, LedgerError
 from libsedge.model_store import ModelStore
-from libsedge.pipeline import POLICIES, Pipeline, Report
+from libsedge.pipeline import Pipeline, Report
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
 from libsedge.sources.files import open_spectra
@@ -83,6 +85,7 @@ def _text(report: Report, ledger: Ledger) -> str:
         ("labels", report.labels),
         ("not accepted", report.not_accepted),
         ("roles", report.roles),
+        ("bursts", {label or "not accepted": n for label, n in report.bursts.items()}),
         ("source", report.source),
     ):
         if counts:
@@ -91,6 +94,11 @@ def _text(report: Report, ledger: Ledger) -> str:
         f"decision latency: p50 {latency['p50_ms']:.3f} ms, p99 {latency['p99_ms']:.3f} ms, "
         f"max {latency['max_ms']:.3f} ms over {latency['count']:.0f} frames"
     )
+    for name, stage in report.stages.items():
+        if stage["count"]:
+            lines.append(f"  {name:<11} p50 {stage['p50_ms']:.3f} ms, p99 {stage['p99_ms']:.3f} ms")
+    if report.deadline_missed is not None:
+        lines.append(f"deadline missed by {report.deadline_missed} frames")
     if report.sink_errors:
         lines.append(f"lines a sink could not write: {report.sink_errors} (the journal has them)")
     if report.journal_error is not None:
@@ -133,6 +141,23 @@ def _text(report: Report, ledger: Ledger) -> str:
     help="When the queue is full.",
 )
 @click.option("--capacity", type=int, default=64, show_default=True, help="Frames in the queue.")
+@click.option(
+    "--burst",
+    "burst_spec",
+    metavar="vote:N|average:N",
+    help="One decision about N shots of a target: by their vote, or on their mean.",
+)
+@click.option(
+    "--burst-gap",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="A burst ends after so long a pause.",
+)
+@click.option(
+    "--deadline", type=float, metavar="MS", help="Count decisions that come later than this after the frame."
+)
 @click.option("--count", type=int, help="Stop after so many frames.")
 @click.option("--idle-exit", type=float, metavar="S", help="Stop after so many seconds without a frame.")
 @click.option(
@@ -159,6 +184,9 @@ def run(
     sink_specs: tuple[str, ...],
     policy: str,
     capacity: int,
+    burst_spec: str | None,
+    burst_gap: float,
+    deadline: float | None,
     count: int | None,
     idle_exit: float | None,
     rate: float | None,
@@ -175,6 +203,7 @@ def run(
     everything that was received is decided and committed first. Exit code 1 when a frame is unaccounted for,
     2 for a mistake.
     """
+    burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
     opened, store = _model(bundle, store_path, isa)
     classifier = Classifier(opened, isa)
     source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation)))
@@ -200,6 +229,8 @@ def run(
             capacity=capacity,
             count=count,
             idle_exit_s=idle_exit,
+            burst=burst,
+            deadline_s=None if deadline is None else deadline / 1000,
             progress=_progress,
         )
 

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from libsedge.journal import Record
+from libsedge.journal_rows import BurstRecord
 
 
 class Sink(ABC):
@@ -19,6 +20,9 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, records: Sequence[Record]) -> None: ...
+
+    def write_bursts(self, bursts: Sequence[BurstRecord]) -> None:  # noqa: B027 - most sinks have no use for them
+        """Bursts of the same commit, after their frames; the default takes no notice."""
 
     @abstractmethod
     def close(self) -> None: ...

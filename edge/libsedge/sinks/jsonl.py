@@ -15,6 +15,7 @@ from typing import Any
 
 from libsedge.errors import ConfigError, FileFormatError
 from libsedge.journal import Record
+from libsedge.journal_rows import BURST_COLUMNS, BurstRecord
 from libsedge.sinks.base import Sink
 
 _FIELDS = (
@@ -31,6 +32,7 @@ _FIELDS = (
     ),
     "frame_crc",
 )
+_BURST_FIELDS = tuple(name for name in BURST_COLUMNS if name not in ("stream", "epoch", "first", "mode"))
 
 
 def as_json(record: Record) -> str:
@@ -39,6 +41,15 @@ def as_json(record: Record) -> str:
     row |= {name: getattr(record, name) for name in _FIELDS}
     if record.probabilities is not None:
         row["probabilities"] = [round(p, 6) for p in record.probabilities]
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def burst_as_json(burst: BurstRecord) -> str:
+    """One line without its end: `"burst": MODE` marks it, `sequence` is that of the burst's first shot."""
+    row: dict[str, Any] = {"stream": burst.stream, "epoch": burst.epoch, "sequence": burst.first}
+    row |= {"burst": burst.mode} | {name: getattr(burst, name) for name in _BURST_FIELDS}
+    if burst.probabilities is not None:
+        row["probabilities"] = [round(p, 6) for p in burst.probabilities]
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
@@ -75,6 +86,10 @@ class JsonLines(Sink):
 
     def write(self, records: Sequence[Record]) -> None:
         self._file.write("".join(as_json(record) + "\n" for record in records))
+        self._file.flush()
+
+    def write_bursts(self, bursts: Sequence[BurstRecord]) -> None:
+        self._file.write("".join(burst_as_json(burst) + "\n" for burst in bursts))
         self._file.flush()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""`zmq:ENDPOINT`: decisions on a ZeroMQ PUB socket, one message a frame: the JSON of the JSON-lines sink.
+"""`zmq:ENDPOINT`: decisions on a ZeroMQ PUB socket, one message a frame (and a burst): the JSON of the JSON-lines sink.
 
 Bound on this machine only (`ipc://PATH`, `tcp://` with a loopback address; port 0 takes a free one). A
 subscriber that is slow, or comes late, misses messages: at most 1,000 wait for each, and nothing ever waits for a
@@ -7,14 +7,15 @@ subscriber. The sequence numbers tell it what it missed; the journal has everyth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from libsedge import extras
 from libsedge.errors import ConfigError
 from libsedge.journal import Record
+from libsedge.journal_rows import BurstRecord
 from libsedge.sinks.base import Sink
-from libsedge.sinks.jsonl import as_json
+from libsedge.sinks.jsonl import as_json, burst_as_json
 from libsedge.sources.zmq import check_endpoint
 
 
@@ -40,9 +41,15 @@ class ZmqPub(Sink):
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def write(self, records: Sequence[Record]) -> None:
+        self._send(as_json(record) for record in records)
+
+    def write_bursts(self, bursts: Sequence[BurstRecord]) -> None:
+        self._send(burst_as_json(burst) for burst in bursts)
+
+    def _send(self, lines: Iterable[str]) -> None:
         try:
-            for record in records:
-                self._socket.send(as_json(record).encode(), self._flags)
+            for line in lines:
+                self._socket.send(line.encode(), self._flags)
         except self._error as error:
             raise OSError(str(error)) from error
 

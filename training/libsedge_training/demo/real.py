@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier, Decision
-from libsedge.commands.classify import Vote, decide, vote
+from libsedge.commands.classify import decide
 from libsedge.errors import SedgeError
 from libsedge.sources.files import open_spectra
+from libsedge.voting import Vote, vote
 
 #: Distances that a file's own header does not give but its name does: millimetres, or the ChemCam laboratory's 3 m.
 _NAMED_MM = re.compile(r"_(\d{3,5})mm_")
