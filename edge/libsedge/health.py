@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import threading
 import time
@@ -29,6 +28,7 @@ from libsedge import __version__
 from libsedge.errors import ConfigError, SourceError
 from libsedge.latency import Latency
 from libsedge.pipeline import Pipeline
+from libsedge.sources.net import is_loopback_host
 
 MAX_REQUEST = 8192
 MAX_CLIENTS = 4
@@ -37,7 +37,6 @@ DEADLINE_S = 2.0
 LIVE_S = 10.0
 #: upper edges of the latency histogram, seconds
 EDGES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_HOST = re.compile(r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -315,7 +314,7 @@ class Health:
             for name, _, value in (x.partition(":") for x in lines[1:])
             if name.lower() == "host"
         ]
-        if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
+        if len(hosts) != 1 or not is_loopback_host(hosts[0]):
             return 403, "the Host header must name a loopback address\n"
         if parts[0] != "GET":
             return 405, "only GET\n"
@@ -363,7 +362,7 @@ def _request(client: socket.socket) -> bytes | None:
 
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or not _HOST.fullmatch(host):
+    if not port.isascii() or not port.isdigit() or int(port) > 65535 or not is_loopback_host(host):
         raise ConfigError(
             "must be a loopback address and a port, such as 127.0.0.1:9400", field="health", value=address
         )

@@ -144,18 +144,19 @@ class JournalReader:
         row = self._db.execute("SELECT value FROM meta WHERE field = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def _rows(self) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, newest_first: bool = False) -> Iterator[tuple[Any, ...]]:
         columns = ", ".join((*COLUMNS, "row_crc"))
+        order = ", ".join(f"{name}{' DESC' if newest_first else ''}" for name in COLUMNS[:3])
         try:
-            yield from self._db.execute(f"SELECT {columns} FROM frames ORDER BY stream, epoch, sequence")
+            yield from self._db.execute(f"SELECT {columns} FROM frames ORDER BY {order}")
         except sqlite3.Error as error:
             raise JournalError(f"cannot be read on from here: {error}", file=self.path) from error
 
-    def records(self, query: Query = Query()) -> Iterator[Record]:
-        """The rows that `query` asks for. Raises JournalError where the database itself is damaged; a row
-        whose CRC does not hold is left out and counted in `damaged`."""
+    def records(self, query: Query = Query(), newest_first: bool = False) -> Iterator[Record]:
+        """The rows that `query` asks for, in the order of their key or against it. Raises JournalError where the
+        database itself is damaged; a row whose CRC does not hold is left out and counted in `damaged`."""
         self.damaged = 0
-        for row in self._rows():
+        for row in self._rows(newest_first):
             record = from_row(row)
             if record is None:
                 self.damaged += 1

@@ -10,6 +10,11 @@ from collections.abc import Sequence
 _PER_OCTAVE = 32
 
 
+def upper_edge(bucket: int) -> float:
+    """The largest time of a bucket, seconds."""
+    return float(2.0 ** (bucket / _PER_OCTAVE))
+
+
 class Latency:
     """Times in seconds; percentiles are upper edges of buckets of ratio 2^(1/32), the maximum is exact."""
 
@@ -33,7 +38,7 @@ class Latency:
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
             if seen >= wanted:
-                return min(2.0 ** (bucket / _PER_OCTAVE), self.max_s)
+                return min(upper_edge(bucket), self.max_s)
         return 0.0
 
     def cumulative(self, edges: Sequence[float]) -> tuple[int, float, list[int]]:
@@ -43,10 +48,14 @@ class Latency:
         """
         buckets = self._buckets.copy()
         below = [
-            sum(n for bucket, n in buckets.items() if 2.0 ** (bucket / _PER_OCTAVE) <= edge * (1 + 1e-9))
+            sum(n for bucket, n in buckets.items() if upper_edge(bucket) <= edge * (1 + 1e-9))
             for edge in edges
         ]
         return sum(buckets.values()), self.total_s, below
+
+    def buckets(self) -> dict[int, int]:
+        """Number of times by bucket, see `upper_edge`. Safe from any thread."""
+        return dict(self._buckets)
 
     def summary(self) -> dict[str, float]:
         """`count`, `p50_ms`, `p99_ms`, `max_ms`."""

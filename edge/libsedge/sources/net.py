@@ -1,10 +1,18 @@
-"""Addresses on this machine. Frames carry no authentication yet, so nothing but loopback is bound or asked."""
+"""Addresses. Nothing but loopback is bound or asked, unless the other side has to prove itself (`sources.tls`)."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from libsedge.errors import ConfigError
+
+_HOST = re.compile(r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+def is_loopback_host(header: str) -> bool:
+    """Whether an HTTP Host header names this machine itself, with or without a port."""
+    return _HOST.fullmatch(header) is not None
 
 
 def check_loopback(host: str) -> None:
@@ -15,10 +23,22 @@ def check_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         raise ConfigError(
-            "frames carry no authentication yet, so only a loopback address such as 127.0.0.1 is used",
+            "without an authentication (mutual TLS: --tls-cert, --tls-key, --tls-ca; tcp only) only a loopback address "
+            "such as 127.0.0.1 is used",
             field="host",
             value=host,
         )
+
+
+def check_host(host: str, *, authenticated: bool) -> None:
+    """ConfigError for an address that is not loopback, unless the peers are `authenticated`; then for a name."""
+    if not authenticated:
+        check_loopback(host)
+        return
+    try:
+        ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ConfigError("must be an IP address", field="host", value=host) from None
 
 
 def check_port(port: int, *, free: bool = True) -> None:
@@ -27,14 +47,14 @@ def check_port(port: int, *, free: bool = True) -> None:
         raise ConfigError(f"must be {0 if free else 1} to 65535", field="port", value=port)
 
 
-def parse_address(argument: str, *, free: bool = True) -> tuple[str, int]:
-    """`PORT`, `HOST:PORT` or `[IPV6]:PORT` as (host, port); the host is a loopback address, 127.0.0.1 where
-    it is left out."""
+def parse_address(argument: str, *, free: bool = True, authenticated: bool = False) -> tuple[str, int]:
+    """`PORT`, `HOST:PORT` or `[IPV6]:PORT` as (host, port); the host is a loopback address unless the peers are
+    `authenticated`, and 127.0.0.1 where it is left out."""
     host, _, port = argument.rpartition(":")
     if not port.isascii() or not port.isdigit() or len(port) > 5:
         raise ConfigError("must be a number of 0 to 65535", field="port", value=port)
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    check_loopback(host)
+    check_host(host, authenticated=authenticated)
     check_port(int(port), free=free)
     return host, int(port)
 
