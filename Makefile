@@ -8,6 +8,7 @@
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
+# make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: hours on 2 cores; resumable)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # Each sets up its own virtual environment in .venv first.
 
@@ -22,10 +23,11 @@ BENCH_ARGS ?=
 FRAMES ?= 1000000
 STATES ?= 100000
 N ?= 10000
+GRAPHS ?= 10000
 
-NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx)
+NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench agreement bench-suite study-small study clean
+.PHONY: demo test soak powerloss test-arm lint bench agreement campaign bench-suite study-small study clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -75,6 +77,9 @@ bench: $(VENV)/.peers
 agreement: $(VENV)/.installed
 	$(BIN)/python -m libsedge_native.agreement
 	$(BIN)/python benchmarks/exact.py --spectra $(N)
+
+campaign: $(VENV)/.installed
+	$(BIN)/python -m libsedge_native.campaign --graphs $(GRAPHS)
 
 bench-suite: $(VENV)/.installed
 	$(BIN)/python -m pytest -o pythonpath=benchmarks --benchmark-only $(PYTEST_ARGS) \

@@ -1,0 +1,46 @@
+"""`make campaign`: a sample of it, resumed, and a broken kernel that turns it red."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from libsedge_native import campaign
+from libsedge_native.generate import GeneratedModel
+from libsedge_native.ir import Dense, Graph
+
+
+def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "graphs.jsonl"
+    assert campaign.run(2, out, jobs=2) == 0
+    first = out.read_bytes()
+    assert campaign.run(3, out, jobs=1) == 0
+    assert out.read_bytes().startswith(first)
+    said = capfd.readouterr().out
+    assert "2 of 3 graphs were done" in said
+    assert "3 graphs, " in said
+    rows = campaign.Pieces(out, campaign.key()).done
+    assert len(rows) == 3
+    for row in rows.values():
+        assert row["cells"] > 100
+        assert set(row["plans"]) == {name for name, _ in campaign.models(0)}
+        assert all("scalar" in plan["isas"] for plan in row["plans"].values())
+
+
+def test_another_nets_kernel_turns_it_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative controls: a kernel whose last layer has another bias, and a compiler that fails."""
+    real = campaign.generate
+
+    def other_bias(graph: Graph, **plan: Any) -> GeneratedModel:
+        last = graph.ops[-1]
+        assert isinstance(last, Dense)
+        return real(replace(graph, ops=(*graph.ops[:-1], replace(last, bias=last.bias + 3000))), **plan)
+
+    seed = next(s for s in range(20) if isinstance(campaign.random_graph(s).ops[-1], Dense))
+    monkeypatch.setattr(campaign, "generate", other_bias)
+    row = campaign.check(seed)
+    assert row["failed"] == 0
+    assert row["different"] > 0
+    assert campaign.check(seed, flags=("-include", "no-such-header.h"))["failed"] == len(campaign.PLANS)
