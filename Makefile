@@ -10,6 +10,7 @@
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
 # make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: hours on 2 cores; resumable)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
+# make wheels  manylinux wheels for x86-64 and aarch64 in dist/ (installs mmdebstrap where root)
 # Each sets up its own virtual environment in .venv first.
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench agreement campaign bench-suite study-small study clean
+.PHONY: demo test soak powerloss test-arm lint bench agreement campaign bench-suite study-small study wheels clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -50,6 +51,13 @@ test: $(VENV)/.installed
 test-arm: $(VENV)/.installed
 	$(BIN)/python tests/arm/install_packages.py
 	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm $(PYTEST_ARGS)
+
+$(VENV)/.wheels: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wheels]'
+	touch $@
+
+wheels: $(VENV)/.wheels
+	$(BIN)/python deploy/wheels.py
 
 soak: $(VENV)/.installed
 	$(BIN)/python tests/edge/soak.py --frames $(FRAMES) --out build/soak

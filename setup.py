@@ -1,4 +1,4 @@
-"""The two compiled extensions, built by CMake, and nothing else: all metadata is in pyproject.toml."""
+"""What pyproject.toml cannot say: the two extensions are built by CMake, and the wheel carries the C++ of libsedge-run."""
 
 import os
 import shlex
@@ -10,6 +10,7 @@ from pathlib import Path
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -32,7 +33,7 @@ class CMakeBuild(build_ext):
 
     def run(self) -> None:
         build = Path(self.build_temp).resolve() / "cmake"
-        modules = Path(self.build_lib, self.get_ext_filename(self.extensions[0].name)).resolve().parent
+        module = Path(self.build_lib, self.get_ext_filename(self.extensions[0].name)).resolve()
         self.cmake = tool("cmake", "CMAKE_BIN_DIR")
         self.cmake_build = build
         configure = [
@@ -41,7 +42,8 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DSEDGE_MODULE_DIR={modules}",
+            f"-DSEDGE_MODULE_DIR={module.parent}",
+            f"-DSEDGE_MODULE_SUFFIX=.{module.name.partition('.')[2]}",
             "-DSEDGE_TESTS=OFF",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]
@@ -53,7 +55,22 @@ class CMakeBuild(build_ext):
         subprocess.run([self.cmake, "--build", str(self.cmake_build), "--target", target], check=True)
 
 
+class PackagesAndRunner(build_py):
+    """The packages, and in libsedge_native the hand-written C++ that lies beside it in the source tree."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for folder in ("src", "runner"):
+            target = Path(self.build_lib, "libsedge_native", "native", folder)
+            target.mkdir(parents=True, exist_ok=True)
+            for file in sorted((ROOT / "native" / folder).glob("*")):
+                if file.suffix in (".h", ".cpp"):
+                    shutil.copyfile(file, target / file.name)
+
+
 setup(
     ext_modules=[Extension("libsedge._core", sources=[]), Extension("libsedge._frames", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": PackagesAndRunner},
 )

@@ -31,8 +31,9 @@ from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.targets import Target, compiler, isas_of, target_of
 from libsedge_native.toolchain import write_sources
 
-#: the hand-written sources, in the repository beside this package
-SOURCE_TREE = Path(__file__).resolve().parents[1]
+#: the hand-written sources: in a wheel inside this package (setup.py puts them there), in the repository beside it
+_PACKED = Path(__file__).resolve().parent / "native"
+SOURCE_TREE = _PACKED if _PACKED.is_dir() else _PACKED.parents[1]
 FOLDERS = ("src", "runner")
 
 LIMITS = ("min_confidence", "min_contrast", "max_saturated_fraction")
@@ -161,7 +162,7 @@ def write_folder(
 
     The net is generated again from the bundle's signed model.onnx, with the bundle's goldens embedded.
     axis : of the instrument; None = spectra come on the model's grid. isas : as for `generate`.
-    Raises ToolchainError where the hand-written sources are not there: a wheel does not hold them.
+    Raises ToolchainError where the hand-written sources are not in `source_tree`.
     """
     model = generate(bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas)
     text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))

@@ -1,5 +1,6 @@
 """The wheel as a board gets it: built in isolation, installed without the host's packages, and usable."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -55,6 +56,8 @@ def test_wheel_holds_every_file_that_the_source_tree_needs(wheel: Path) -> None:
             "libsedge*/**/*.py",
             "libsedge*/**/*.j2",
             "libsedge*/**/*.h",
+            "libsedge*/**/*.inc",
+            "libsedge*/**/*.cpp",
             "libsedge*/**/*.csv",
             "libsedge*/py.typed",
         )
@@ -67,6 +70,25 @@ def test_wheel_holds_every_file_that_the_source_tree_needs(wheel: Path) -> None:
         "libsedge/_core",
         "libsedge/_frames",
     }
+
+
+def test_build_runner_finds_its_sources_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Not those of this checkout: the wheel comes first on the path, and its package says where they are."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    script = (
+        "from libsedge_native.runner import FOLDERS, SOURCE_TREE\n"
+        "for folder in FOLDERS:\n"
+        "    for file in (SOURCE_TREE / folder).glob('*'):\n"
+        "        print(file)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    printed = run(sys.executable, "-c", script, cwd=tmp_path, env=environment).split()
+    packed = tmp_path / "site" / "libsedge_native" / "native"
+    names = {Path(name).relative_to(packed): Path(name).read_bytes() for name in printed}
+    folders = [ROOT / "native" / name for name in ("src", "runner")]
+    wanted = {file.relative_to(ROOT / "native"): file for folder in folders for file in folder.glob("*.*")}
+    assert len(wanted) > 10
+    assert names == {name: file.read_bytes() for name, file in wanted.items()}
 
 
 def test_board_runs_without_the_host_part(board: Path, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""An arm64 Debian in a folder, unpacked from its signed packages: no maintainer script run, nothing emulated.
+
+    python deploy/arm64_root.py [build/arm64/root]
+
+Its headers build the aarch64 wheel (wheels.py); its Python runs under qemu-user and on the emulated board (tests/arm).
+Needs mmdebstrap; about 20 s and 150 MB. It is made once and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "arm64" / "root"
+SUITE = "bookworm"
+PACKAGES = (
+    "python3",
+    "python3-pip",
+    "python3-venv",
+    "libpython3.11-dev",
+    "libstdc++6",
+    "busybox-static",
+    "dash",
+)
+#: what programs under qemu-user read as /proc/cpuinfo; the host's x86 text confuses some of them
+CPUINFO = "processor\t: 0\nFeatures\t: fp asimd crc32\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+
+
+def need(programs: dict[str, str]) -> None:
+    """Programs and the Debian packages that bring them: installed where this is root, else said."""
+    packages = sorted({package for program, package in programs.items() if not shutil.which(program)})
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    if not packages:
+        return
+    if os.geteuid() != 0:
+        raise SystemExit(f"not installed: {', '.join(packages)}; as root: {' '.join(command)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def mirror() -> str:
+    """The Debian mirror that apt uses here."""
+    policy = subprocess.run(["apt-cache", "policy", "libc6"], capture_output=True, text=True, check=False)
+    addresses = [word for word in policy.stdout.split() if word.startswith(("http://", "https://"))]
+    found = [word for word in addresses if "security" not in word]
+    return found[0] if found else "http://deb.debian.org/debian"
+
+
+def unpack(folder: Path, packages: tuple[str, ...]) -> Path:
+    """Packages of arm64 Debian and what they depend on, in a folder; it is complete where it exists."""
+    if folder.is_dir():
+        return folder
+    need({"mmdebstrap": "mmdebstrap"})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        made = Path(name) / "root"
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--arch=arm64",
+            "--variant=extract",
+            f"--include={','.join(packages)}",
+        ]
+        subprocess.run([*command, SUITE, str(made), mirror()], check=True)
+        made.chmod(0o755)
+        made.rename(folder)
+    return folder
+
+
+def make(folder: Path = FOLDER) -> Path:
+    """The root of PACKAGES."""
+    if not folder.is_dir():
+        unpack(folder, PACKAGES)
+        (folder / "proc").mkdir(exist_ok=True)
+        (folder / "proc" / "cpuinfo").write_text(CPUINFO)
+    return folder
+
+
+if __name__ == "__main__":
+    print(make(*map(Path, sys.argv[1:])))
