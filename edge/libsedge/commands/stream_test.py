@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import click
 
+from libsedge.commands.tls_options import tls_options
 from libsedge.errors import ConfigError
 from libsedge.senders import open_sender
 from libsedge.sources.files import open_spectra
 from libsedge.sources.replay import set_frames
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 
 @click.command("stream-test")
@@ -36,6 +41,7 @@ from libsedge.sources.replay import set_frames
 @click.option(
     "--wait", "wait_s", type=float, default=10.0, show_default=True, metavar="S", help="For the last answer."
 )
+@tls_options
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def stream_test(
     file: str,
@@ -46,6 +52,7 @@ def stream_test(
     seed: int,
     wait_s: float,
     as_json: bool,
+    tls: TlsFiles | None,
 ) -> None:
     """Send FILE's spectra as frames (its dark first) to a server and print what was sent, by kind.
 
@@ -54,7 +61,7 @@ def stream_test(
     serial:pty:LINK, zmq:push:tcp://127.0.0.1:5604, zmq:pub:ENDPOINT, folder:PATH. Over TCP it waits for the
     acknowledgements, and the exit code is 1 when an intact frame was not acknowledged.
     """
-    sender = open_sender(target)
+    sender = open_sender(target, tls)
     if not 0 <= damage <= 1:
         raise ConfigError("must be 0 to 1", field="damage", value=damage)
     for name, value in (("rate", rate), ("count", count), ("wait", wait_s)):

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from libsedge.errors import ConfigError
 from libsedge.senders.base import Sender
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 #: name -> "module:function"; the function takes the argument and returns a Sender
 SENDERS: dict[str, str] = {
@@ -23,8 +27,9 @@ SENDERS: dict[str, str] = {
 }
 
 
-def open_sender(spec: str) -> Sender:
-    """The sender that `spec` names; `HOST:PORT` alone is `tcp:HOST:PORT`. ConfigError for anything else."""
+def open_sender(spec: str, tls: TlsFiles | None = None) -> Sender:
+    """The sender that `spec` names; `HOST:PORT` alone is `tcp:HOST:PORT`. ConfigError for anything else, and for
+    `tls` with another one than tcp."""
     name, _, argument = spec.partition(":")
     if name not in SENDERS:
         if spec.count(":") >= 1 and spec.rpartition(":")[2].isdigit():
@@ -35,8 +40,12 @@ def open_sender(spec: str) -> Sender:
                 f"must be HOST:PORT or one of {known} with its argument", field="to", value=spec
             )
     module, _, function = SENDERS[name].partition(":")
-    opener: Callable[[str], Sender] = getattr(importlib.import_module(module), function)
-    return opener(argument)
+    opener: Callable[..., Sender] = getattr(importlib.import_module(module), function)
+    if tls is None:
+        return opener(argument)
+    if name != "tcp":
+        raise ConfigError("TLS is for tcp", field="to", value=spec)
+    return opener(argument, tls)
 
 
 __all__ = ["SENDERS", "Sender", "open_sender"]

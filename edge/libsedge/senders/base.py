@@ -8,12 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from libsedge.errors import SourceError
 from libsedge.frame import Frame
 from libsedge.senders.tcp import send as send_tcp
 from libsedge.senders.truth import Carrier, Truth, UnitTruth, Whole, damaged, damaged_units
 from libsedge.sources.net import parse_address
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 Emit = Callable[[bytes], None]
 
@@ -40,8 +44,10 @@ class Sender(ABC):
 class TcpSender(Sender):
     """Frames (`carrier` None) or units back to back, acknowledged one by one."""
 
-    def __init__(self, host: str, port: int, carrier: Carrier | None = None) -> None:
-        self._host, self._port, self._carrier = host, port, carrier
+    def __init__(
+        self, host: str, port: int, carrier: Carrier | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        self._host, self._port, self._carrier, self._tls = host, port, carrier, tls
 
     def send(
         self, frames: Iterable[Frame], *, damage: float, seed: int, rate_hz: float | None, wait_s: float
@@ -52,7 +58,7 @@ class TcpSender(Sender):
         else:
             pieces = damaged(frames, damage, seed, truth)
         acknowledged, answers, seconds = send_tcp(
-            self._host, self._port, pieces, truth, rate_hz=rate_hz, wait_s=wait_s
+            self._host, self._port, pieces, truth, rate_hz=rate_hz, wait_s=wait_s, tls=self._tls
         )
         return Sent(truth, acknowledged, answers, seconds)
 
@@ -94,9 +100,10 @@ def udp_socket(host: str, port: int) -> Iterator[Emit]:
         yield emit
 
 
-def open_tcp(argument: str) -> Sender:
+def open_tcp(argument: str, tls: TlsFiles | None = None) -> Sender:
     """`tcp:HOST:PORT`."""
-    return TcpSender(*parse_address(argument, free=False))
+    host, port = parse_address(argument, free=False, authenticated=tls is not None)
+    return TcpSender(host, port, tls=tls)
 
 
 def open_udp(argument: str) -> Sender:

@@ -6,17 +6,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from libsedge.errors import SourceError
 from libsedge.ledger import Key
 from libsedge.senders.truth import Truth
 from libsedge.sources.tcp import decode_acks
 
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsClient, TlsFiles
+
 
 class _Acks(threading.Thread):
     """Reads acknowledgements until the peer closes, `enough()` says so, or nothing comes for `wait_s`."""
 
-    def __init__(self, sock: socket.socket, wait_s: float) -> None:
+    def __init__(self, sock: socket.socket | TlsClient, wait_s: float) -> None:
         super().__init__(name="libsedge-acks", daemon=True)
         self.keys: set[Key] = set()
         self.count = 0
@@ -52,14 +56,26 @@ class _Acks(threading.Thread):
 
 
 def send(
-    host: str, port: int, pieces: Iterable[bytes], truth: Truth, *, rate_hz: float | None, wait_s: float
+    host: str,
+    port: int,
+    pieces: Iterable[bytes],
+    truth: Truth,
+    *,
+    rate_hz: float | None,
+    wait_s: float,
+    tls: TlsFiles | None = None,
 ) -> tuple[int, int, float]:
     """Send everything; (distinct intact frames acknowledged, acknowledgement records, seconds).
 
     Raises SourceError when the server cannot be reached, goes away, or answers something else.
     """
     try:
-        sock = socket.create_connection((host, port), timeout=5.0)
+        plain = socket.create_connection((host, port), timeout=5.0)
+        sock: socket.socket | TlsClient = plain
+        if tls is not None:
+            from libsedge.sources.tls import TlsClient
+
+            sock = TlsClient(plain, tls, host)
     except OSError as error:
         raise SourceError(f"cannot connect: {error}", field=f"{host} port", value=port) from error
     with sock:
@@ -82,7 +98,7 @@ def send(
         return len(acks.keys & set(truth.keys)), acks.count, time.monotonic() - begin
 
 
-def _send_all(sock: socket.socket, data: bytes, acks: _Acks, wait_s: float) -> None:
+def _send_all(sock: socket.socket | TlsClient, data: bytes, acks: _Acks, wait_s: float) -> None:
     """sendall with a deadline that starts anew whenever bytes leave: a busy server may make us wait."""
     view, last = memoryview(data), time.monotonic()
     while view:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from libsedge.errors import SourceError
+from libsedge.errors import ConfigError, SourceError
 from libsedge.sources.base import Axis, Source, SourceOptions
 
 #: name -> "module:function"; the function takes (argument, SourceOptions) and returns a Source
@@ -24,6 +24,9 @@ SOURCES: dict[str, str] = {
     "folder": "libsedge.sources.folder:open_folder",
 }
 
+#: sources that can ask their peers for a certificate; every other one stays on this machine
+TLS_SOURCES = ("tcp",)
+
 
 def open_source(spec: str, options: SourceOptions | None = None) -> Source:
     """The source that `spec` (`name:argument`) names; SourceError for an unknown name or a missing
@@ -35,6 +38,8 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
         raise SourceError(f"unknown; known sources are {known}", field="source", value=name)
     if not colon or not argument:
         raise SourceError(f"needs an argument: {name}:...", field="source", value=spec)
+    if options is not None and options.tls is not None and name not in TLS_SOURCES:
+        raise ConfigError(f"TLS is for {', '.join(TLS_SOURCES)}", field="source", value=spec)
     opener: Callable[[str, SourceOptions], Source]
     if name in SOURCES:
         module, _, function = SOURCES[name].partition(":")

@@ -19,11 +19,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from libsedge.frame import Frame
 from libsedge.ledger import Key
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,13 @@ class SourceOptions:
     rate_hz : frames a second of a replay; None = as fast as they are taken.
     axis : the axis of a stream that does not carry one.
     idle_s : seconds after which a peer that stopped in the middle of a frame is cut off.
+    tls : certificates with which peers and server prove themselves to each other; None = no TLS.
     """
 
     rate_hz: float | None = None
     axis: Axis | None = None
     idle_s: float = 10.0
+    tls: TlsFiles | None = None
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""`tcp:PORT`: frames over TCP from programs on this machine, acknowledged when they are durable.
+"""`tcp:PORT`: frames over TCP, acknowledged when they are durable.
 
-There is no authentication yet, so only loopback addresses are bound. Every connection has a decoder of its
-own; at most `MAX_CONNECTIONS` are open. A peer that stops in the middle of a frame, or trickles, is cut off
-after `idle_s`; a peer that is silent between frames is not.
+Only loopback addresses are bound, unless mutual TLS is configured (`libsedge.sources.tls`). Every connection has a
+decoder of its own; at most `MAX_CONNECTIONS` are open. A peer that stops in the middle of a frame or of the handshake,
+or trickles, is cut off after `idle_s`; a peer that is silent between frames is not.
 
 On the way back, one record a durable frame, 24 bytes, little-endian:
 
@@ -28,20 +28,24 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from libsedge import _core
 from libsedge.errors import ConfigError, SourceError
 from libsedge.frame import Frame
 from libsedge.ledger import Key
 from libsedge.sources.base import Axis, Source, SourceOptions
-from libsedge.sources.net import check_loopback, check_port, parse_address, show_address
+from libsedge.sources.net import check_host, check_port, parse_address, show_address
 from libsedge.sources.streams import FrameStream, StreamReader, add_growth
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 MAX_CONNECTIONS = 8
 #: a peer that does not read its acknowledgements is cut off at this many waiting bytes
 MAX_UNSENT = 1 << 20
 _TICK_S = 0.1
-_READ = 1 << 17
+READ_BYTES = 1 << 17
 _ACK = struct.Struct("<4sIIQ")
 ACK_BYTES = _ACK.size + 4
 
@@ -65,7 +69,7 @@ def decode_acks(buffer: bytearray) -> list[Key]:
     return keys
 
 
-class _Connection:
+class Connection:
     """One peer: its socket, its decoder, and what is still to be said to it."""
 
     def __init__(self, sock: socket.socket, decoder: StreamReader) -> None:
@@ -75,8 +79,30 @@ class _Connection:
         self.in_flight = 0  # frames handed out and not yet acknowledged or forgotten
         self.ended = False  # the peer will send no more
         self.closed = False
+        #: since when it owes us the rest of a handshake or of a frame
         self.partial_since: float | None = None
+        self.handshaking = False
         self._counted: dict[str, int] = {}
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; False when the peer did not prove itself."""
+        return True
+
+    def receive(self) -> bytes | None:
+        """What came; b"" when the peer will send no more; None when nothing came yet."""
+        try:
+            return self.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:  # reset by the peer
+            return b""
+
+    def give(self, data: bytearray) -> int:
+        """Number of bytes the socket took; OSError when the peer is gone."""
+        try:
+            return self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
 
     def take(self, data: bytes, refused: Counter[str]) -> list[Frame]:
         frames = self.decoder.feed(data)
@@ -100,21 +126,19 @@ class _Connection:
 
     def send(self) -> bool:
         """Send what can be sent now; False when the peer is gone or does not read."""
-        if self.unsent and not self.closed:
+        if self.unsent and not self.closed and not self.handshaking:
             try:
-                del self.unsent[: self.sock.send(self.unsent)]
-            except (BlockingIOError, InterruptedError):
-                pass
+                del self.unsent[: self.give(self.unsent)]
             except OSError:
                 return False
         return len(self.unsent) <= MAX_UNSENT
 
 
 class TcpSource(Source):
-    """A server on a loopback address; `port` 0 takes a free one, `self.port` tells which.
+    """A server on a loopback address, or on any with `tls`; `port` 0 takes a free one, `self.port` tells which.
 
-    Raises ConfigError for an address that is not loopback or a port out of range, SourceError when the port
-    is in use.
+    Raises ConfigError for an address that may not be bound, a port out of range or unusable certificates, SourceError
+    when the port is in use.
     """
 
     def __init__(
@@ -126,20 +150,23 @@ class TcpSource(Source):
         idle_s: float = 10.0,
         max_connections: int = MAX_CONNECTIONS,
         decoder: Callable[[], StreamReader] = FrameStream,
+        tls: TlsFiles | None = None,
     ) -> None:
         super().__init__(axis=axis)
         check_port(port)
-        check_loopback(host)
+        check_host(host, authenticated=tls is not None)
+        self._connect = Connection if tls is None else tls.connections()
         if not idle_s > 0:
             raise ConfigError("must be above 0", field="idle_s", value=idle_s)
         self._idle_s, self._max_connections = idle_s, max_connections
         self._stopped = threading.Event()
         self._turned_at = time.monotonic()
         self._lock = threading.Lock()  # of every connection's socket, unsent bytes and in_flight
-        self._waiting: defaultdict[Key, deque[_Connection]] = defaultdict(deque)
-        self._connections: list[_Connection] = []
+        self._waiting: defaultdict[Key, deque[Connection]] = defaultdict(deque)
+        self._connections: list[Connection] = []
         self._decoder = decoder
-        names = ("connections", "connections_refused", "cut_off", "acknowledged")
+        names = ["connections", "connections_refused", "cut_off", "acknowledged"]
+        names += [] if tls is None else ["not_authenticated"]
         self._numbers = dict.fromkeys(names, 0) | decoder().counters()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM)
@@ -168,7 +195,7 @@ class TcpSource(Source):
                 if self._stopped.is_set():
                     return
 
-    def _poll(self) -> list[tuple[_Connection, Frame]]:
+    def _poll(self) -> list[tuple[Connection, Frame]]:
         """One turn: accept, read, send, cut off; the frames that came."""
         held_s = time.monotonic() - self._turned_at  # the reader waited for the queue; no peer's fault
         for connection in self._connections:
@@ -182,10 +209,14 @@ class TcpSource(Source):
                 if events:
                     selector.register(connection.sock, events, connection)
             ready = selector.select(_TICK_S)
-        frames: list[tuple[_Connection, Frame]] = []
+        frames: list[tuple[Connection, Frame]] = []
         for event, mask in ready:
             if event.data is None:
                 self._accept()
+            elif event.data.handshaking:
+                if not event.data.shake_hands():
+                    self._numbers["not_authenticated"] += 1
+                    self._drop(event.data)
             elif mask & selectors.EVENT_READ:
                 frames += [(event.data, frame) for frame in self._read(event.data)]
         now = self._turned_at = time.monotonic()
@@ -214,18 +245,15 @@ class TcpSource(Source):
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._numbers["connections"] += 1
-        self._connections.append(_Connection(sock, self._decoder()))
+        self._connections.append(self._connect(sock, self._decoder()))
 
-    def _read(self, connection: _Connection) -> list[Frame]:
-        try:
-            data = connection.sock.recv(_READ)
-        except (BlockingIOError, InterruptedError):
+    def _read(self, connection: Connection) -> list[Frame]:
+        data = connection.receive()
+        if data is None:
             return []
-        except OSError:  # reset by the peer
-            data = b""
         return connection.take(data, self.refused) if data else connection.finish(self.refused)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         if not connection.ended:
             connection.finish(self.refused)
         with self._lock:
@@ -249,7 +277,7 @@ class TcpSource(Source):
             for key in keys:
                 self._release(key)
 
-    def _release(self, key: Key) -> _Connection | None:
+    def _release(self, key: Key) -> Connection | None:
         waiting = self._waiting.get(key)
         if not waiting:
             return None
@@ -286,13 +314,13 @@ class TcpSource(Source):
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_WR)
                 connection.sock.settimeout(0.2)
-                while time.monotonic() < deadline and connection.sock.recv(_READ):
+                while time.monotonic() < deadline and connection.sock.recv(READ_BYTES):
                     pass
         for connection in list(self._connections):
             self._drop(connection)
 
 
 def open_tcp(argument: str, options: SourceOptions) -> TcpSource:
-    """`tcp:PORT` or `tcp:ADDRESS:PORT`, such as `tcp:5600`, `tcp:[::1]:5600`."""
-    host, port = parse_address(argument)
-    return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s)
+    """`tcp:PORT` or `tcp:ADDRESS:PORT`, such as `tcp:5600`, `tcp:[::1]:5600`; with TLS also `tcp:0.0.0.0:5600`."""
+    host, port = parse_address(argument, authenticated=options.tls is not None)
+    return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s, tls=options.tls)
