@@ -1,10 +1,12 @@
-"""What pyproject.toml cannot say: the two extensions are built by CMake, and the wheel carries the C++ of libsedge-run."""
+"""What pyproject.toml cannot say: the two extensions are built by CMake, and the wheel carries the C++ of libsedge-run
+and uPlot from npm."""
 
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pybind11
@@ -55,10 +57,36 @@ class CMakeBuild(build_ext):
         subprocess.run([self.cmake, "--build", str(self.cmake_build), "--target", target], check=True)
 
 
+def fetch_uplot() -> None:
+    """uPlot, as package-lock.json pins it, from npm into the dashboard's folder; without npm the build goes on."""
+    room = ROOT / "edge" / "libsedge" / "dashboard"
+    lock, vendor = room / "package-lock.json", room / "static" / "vendor"
+    stamp = vendor / "package-lock.json"
+    if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        print("libsedge: npm was not found, so `libsedge run --dashboard` will not work", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory(prefix="libsedge-npm-") as folder:
+        for file in (lock, room / "package.json"):
+            shutil.copy(file, folder)
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", f"--cache={folder}/cache"]
+        if subprocess.run([npm, "ci", *quiet], cwd=folder).returncode != 0:
+            print("libsedge: npm ci failed, so `libsedge run --dashboard` will not work", file=sys.stderr)
+            return
+        package = Path(folder, "node_modules", "uplot")
+        vendor.mkdir(exist_ok=True)
+        for name in ("dist/uPlot.iife.min.js", "dist/uPlot.min.css", "LICENSE"):
+            shutil.copyfile(package / name, vendor / Path(name).name)
+        shutil.copyfile(lock, stamp)
+
+
 class PackagesAndRunner(build_py):
     """The packages, and in libsedge_native the hand-written C++ that lies beside it in the source tree."""
 
     def run(self) -> None:
+        fetch_uplot()
         super().run()
         if self.editable_mode:
             return

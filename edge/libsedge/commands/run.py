@@ -6,12 +6,14 @@ import json
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from libsedge.bundle import Bundle
 from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
+from libsedge.commands.tls_options import tls_options
 from libsedge.errors import ConfigError
 from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
@@ -23,6 +25,14 @@ from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
 from libsedge.sources.files import open_spectra
 from libsedge.store_run import StoreRun
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from libsedge.dashboard.publisher import Dashboard
+
+DASHBOARD_ADDRESS = "127.0.0.1:8765"
 
 
 def _axis_of(path: str | None, saturation: float | None) -> Axis | None:
@@ -51,6 +61,14 @@ def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple
     if failed is not None:
         click.echo(f"warning: rolled back to {opened.manifest['version']}: {failed}", err=True)
     return opened, store
+
+
+def _dashboard(address: str, journal: str) -> Dashboard:
+    from libsedge.dashboard.publisher import Dashboard  # only a run with a page pays for it
+
+    page = Dashboard(address, journal, lambda text: click.echo(text, err=True))
+    click.echo(f"dashboard on http://{page.address}/", err=True)
+    return page
 
 
 def _labels(bundle: Bundle, classifier: Classifier) -> dict[str, str]:
@@ -174,6 +192,15 @@ def _text(report: Report, ledger: Ledger) -> str:
 @click.option(
     "--health", "health_address", metavar="127.0.0.1:PORT", help="Serve health and metrics over HTTP here."
 )
+@click.option(
+    "--dashboard",
+    "dashboard_address",
+    is_flag=False,
+    flag_value=DASHBOARD_ADDRESS,
+    metavar="[HOST:PORT]",
+    help=f"Serve the live page here; without a value on {DASHBOARD_ADDRESS}.",
+)
+@tls_options
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def run(
     bundle: str | None,
@@ -194,7 +221,9 @@ def run(
     saturation: float | None,
     isa: str | None,
     health_address: str | None,
+    dashboard_address: str | None,
     as_json: bool,
+    tls: TlsFiles | None,
 ) -> None:
     """Classify a stream of frames into a journal.
 
@@ -206,10 +235,11 @@ def run(
     burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
     opened, store = _model(bundle, store_path, isa)
     classifier = Classifier(opened, isa)
-    source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation)))
+    source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation), tls=tls))
     sinks: list[Sink] = []
     journal: Journal | None = None
     health: Health | None = None
+    dashboard: Dashboard | None = None
     store_run: StoreRun | None = None
     axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
     try:
@@ -219,6 +249,9 @@ def run(
             sinks.append(open_sink(sink_spec))
         if store is not None:
             store_run = StoreRun(store, opened, lambda text: click.echo(text, err=True))
+        if dashboard_address is not None:
+            dashboard = _dashboard(dashboard_address, journal_path)
+            dashboard.tell_model(opened, classifier, source.axis, source.simulated)
 
         pipeline = Pipeline(
             source,
@@ -232,11 +265,20 @@ def run(
             burst=burst,
             deadline_s=None if deadline is None else deadline / 1000,
             progress=_progress,
+            tap=None if dashboard is None else dashboard.tap.offer,
         )
+        if dashboard is not None:
+            dashboard.start(pipeline)
 
         health = Health(pipeline, _labels(opened, classifier), health_address)
         if health.address is not None:
             click.echo(f"health on {health.address}", err=True)
+
+        def tell_model(bundle: Bundle, new: Classifier) -> None:
+            assert health is not None
+            health.tell_model(_labels(bundle, new))
+            if dashboard is not None:
+                dashboard.tell_model(bundle, new, source.axis, source.simulated)
 
         def stop(number: int, frame: FrameType | None) -> None:
             pipeline.stop()
@@ -247,7 +289,7 @@ def run(
             store_run.watch(
                 pipeline,
                 lambda bundle: Classifier(bundle, isa).bind(*axis_and_mask),
-                lambda bundle, new: health.tell_model(_labels(bundle, new)),
+                tell_model,
                 isa,
             )
         if source.address is not None:
@@ -266,6 +308,8 @@ def run(
     finally:
         if store_run is not None:
             store_run.close()
+        if dashboard is not None:
+            dashboard.close()
         if health is not None:
             health.close()
         source.close()

@@ -104,6 +104,11 @@ def _libskit() -> Any:
     return libskit
 
 
+def libskit_data() -> Path:
+    """The folder of the tables that libskit bundles."""
+    return Path(importlib.import_module("libskit").Database.bundled().path)
+
+
 def libskit_version() -> str:
     """Version of libskit, part of a set's provenance."""
     return importlib.metadata.version("libskit")

@@ -1,0 +1,217 @@
+"""The pipeline's side of the page: takes pictures from the `Tap` and hands them to the page's process.
+
+Everything here runs in a thread of its own, at most ten times a second, right after a decision, when the worker is
+likely to wait for the next frame. The socket never blocks: where the page is busy the picture is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from libsedge import extras
+from libsedge.bundle import Bundle
+from libsedge.classifier import Classifier
+from libsedge.dashboard import message
+from libsedge.dashboard.tap import Tap
+from libsedge.errors import ConfigError, SourceError
+from libsedge.health import resident_bytes
+from libsedge.journal import Record
+from libsedge.pipeline import Pipeline
+from libsedge.sources import Axis
+from libsedge.sources.net import parse_address, show_address
+
+PERIOD_S = 0.1
+#: without a new frame the counts are told so often
+IDLE_S = 1.0
+STATIC = Path(__file__).parent / "static"
+
+
+def check_installed() -> None:
+    """ConfigError saying how to get what is missing: the extra, or the library of the page's charts."""
+    for package in ("starlette", "uvicorn", "websockets"):
+        extras.load(package, "dashboard")
+    if not (STATIC / "vendor" / "uPlot.iife.min.js").is_file():
+        raise ConfigError(
+            "was not packed when libsedge was built, because npm was missing; take a released wheel, or install npm "
+            "(Debian: apt install npm) and install libsedge again with pip's --force-reinstall --no-deps",
+            field="dashboard",
+            value="uPlot",
+        )
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket. ConfigError for an address that is not loopback, SourceError for a port in use."""
+    host, port = parse_address(address)
+    plain = "127.0.0.1" if host == "localhost" else host
+    listener = socket.socket(socket.AF_INET6 if ":" in plain else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((plain, port))
+        listener.listen(16)
+    except OSError as error:
+        listener.close()
+        raise SourceError(f"cannot listen: {error.strerror}", field="dashboard", value=address) from error
+    return listener
+
+
+def about_model(bundle: Bundle, classifier: Classifier) -> dict[str, Any]:
+    """What the page says about the model in use."""
+    signer = bundle.signer
+    return {
+        **{key: bundle.manifest[key] for key in ("name", "version", "counter")},
+        "sha256": bundle.digest,
+        "isa": classifier.model.isa,
+        "labels": bundle.labels,
+        "min_confidence": float(bundle.calibration["min_confidence"]),
+        "signer": None if signer is None else signer.name,
+        "key": None if signer is None else signer.raw.hex(),
+    }
+
+
+def _row(record: Record) -> list[Any]:
+    """A decision for the chart over distance: metres, confidence, label, accepted."""
+    distance = None if record.distance_mm is None else record.distance_mm / 1000
+    return [distance, record.confidence, record.label, bool(record.accepted)]
+
+
+def picture(pipeline: Pipeline, tap: Tap) -> bytes:
+    """What the page shows, at this moment."""
+    ledger = pipeline.ledger
+    latest, recent = tap.take()
+    with ledger.lock:  # one moment: the counts add up
+        counts: dict[str, Any] = {
+            name: getattr(ledger, name) for name in ("received", "journaled", "unjournaled", "duplicate")
+        }
+        counts |= {"rejected": dict(ledger.rejected), "shed": dict(ledger.shed)}
+        counts |= {"in_flight": ledger.in_flight, "unaccounted": ledger.unaccounted}
+        counts["gaps"] = sum(epoch.gaps for epoch in ledger.epochs.values())
+        queued = len(pipeline.queue)
+    head: dict[str, Any] = {
+        "kind": "picture",
+        "time": time.time(),
+        "counts": counts,
+        "queue": [queued, pipeline.queue.capacity],
+        "latency": pipeline.latency.buckets(),
+        "latency_max_s": pipeline.latency.max_s,
+        "deadline_s": pipeline.deadline_s,
+        "deadline_missed": pipeline.deadline_missed,
+        "turns": [pipeline.reader_turns, pipeline.worker_turns, pipeline.reader_done],
+        "journal_error": pipeline.journal_error,
+        "sink_errors": pipeline.sink_errors,
+        "rss": resident_bytes(),
+        "recent": [_row(record) for record in recent if record.role == "light"],
+    }
+    if latest is None:
+        return message.pack(head)
+    frame, record = latest
+    head["frame"] = {
+        **{
+            key: str(value) for key, value in record.key._asdict().items()
+        },  # 64 bits are too many for a browser
+        **{
+            name: getattr(record, name)
+            for name in ("distance_mm", "role", "label", "confidence", "accepted", "reason", "model")
+        },
+        "time_ns": str(record.time_ns),
+        "probabilities": None
+        if record.probabilities is None
+        else [round(p, 6) for p in record.probabilities],
+    }
+    return message.pack(head, message.thin_values(frame.values))
+
+
+class Dashboard:
+    """The page of one run; `address` is where it listens.
+
+    Parameters
+    ----------
+    address : HOST:PORT, loopback only; port 0 takes a free one. journal : the file of the history.
+    say : takes a line for people.
+
+    Raises ConfigError for an address that is not loopback or a package that is missing, SourceError for a port in use.
+    """
+
+    def __init__(self, address: str, journal: str | os.PathLike[str], say: Callable[[str], None]) -> None:
+        check_installed()
+        self.tap = Tap()
+        listener = listen(address)
+        self.address = show_address(*listener.getsockname()[:2])
+        #: pictures that the page took, and that were left out because it was busy
+        self.published = self.skipped = 0
+        self._say = say
+        self._model: bytes | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._feed, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._feed.setblocking(False)
+        numbers = [str(sock.fileno()) for sock in (listener, theirs)]
+        with listener, theirs:
+            self._page = subprocess.Popen(
+                [sys.executable, "-m", "libsedge.dashboard.server", *numbers, os.path.abspath(journal)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(), theirs.fileno()),
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                start_new_session=True,  # Ctrl-C ends the run first; the page goes when its socket closes
+            )
+
+    def tell_model(self, bundle: Bundle, classifier: Classifier, axis: Axis | None, simulated: bool) -> None:
+        """This model decides from now on, on this axis; safe from any thread."""
+        wavelength = bundle.preprocess.grid_nm if axis is None else axis.wavelength_nm
+        head = {"kind": "model", "simulated": simulated, **about_model(bundle, classifier)}
+        saturation = math.nan if axis is None else axis.saturation
+        head["saturation"] = None if math.isnan(saturation) else saturation
+        self._model = message.pack(head, message.thin_axis(wavelength))
+
+    def start(self, pipeline: Pipeline) -> None:
+        """Begin to take pictures of `pipeline`."""
+        self._thread = threading.Thread(
+            target=self._publish, args=(pipeline,), name="libsedge-dashboard", daemon=True
+        )
+        self._thread.start()
+
+    def _publish(self, pipeline: Pipeline) -> None:
+        idle_from = -math.inf
+        while not self._closed.wait(PERIOD_S):
+            if not self.tap.wait(PERIOD_S) and time.monotonic() - idle_from < IDLE_S:
+                continue
+            idle_from = time.monotonic()
+            if not self._send(picture(pipeline, self.tap)):
+                return
+
+    def _send(self, data: bytes) -> bool:
+        """False when the page has ended."""
+        try:
+            if self._model is not None:
+                self._feed.send(self._model)
+                self._model = None
+            self._feed.send(data)
+            self.published += 1
+        except BlockingIOError:
+            self.skipped += 1
+        except OSError as error:
+            if not self._closed.is_set():
+                self._say(f"warning: the dashboard has ended ({error.strerror}); the run goes on")
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the page's process; safe to call twice."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+        self._feed.close()
+        try:
+            self._page.wait(3.0)
+        except subprocess.TimeoutExpired:
+            self._page.kill()
+            self._page.wait()
