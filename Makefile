@@ -9,6 +9,7 @@
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
 # make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: hours on 2 cores; resumable)
+# make sanitize  kernels, decoder, preprocessing and runner under AddressSanitizer and UBSan (about 10 minutes)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # make wheels  manylinux wheels for x86-64 and aarch64 in dist/ (installs mmdebstrap where root)
 # Each sets up its own virtual environment in .venv first.
@@ -28,7 +29,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench agreement campaign bench-suite study-small study wheels clean
+.PHONY: demo test soak powerloss test-arm lint bench agreement campaign sanitize bench-suite study-small study wheels clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -88,6 +89,9 @@ agreement: $(VENV)/.installed
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m libsedge_native.campaign --graphs $(GRAPHS)
+
+sanitize: $(VENV)/.installed
+	$(BIN)/python tests/native/sanitize.py
 
 bench-suite: $(VENV)/.installed
 	$(BIN)/python -m pytest -o pythonpath=benchmarks --benchmark-only $(PYTEST_ARGS) \
