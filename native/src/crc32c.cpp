@@ -67,8 +67,8 @@ std::uint32_t update_slicing8(std::uint32_t crc, const std::uint8_t* data, std::
 #if defined(SEDGE_CRC_SSE42)
 bool has_sse42() { return __builtin_cpu_supports("sse4.2") != 0; }
 
-__attribute__((target("sse4.2"))) std::uint32_t update_sse42(std::uint32_t crc, const std::uint8_t* data,
-                                                             std::size_t size) {
+__attribute__((target("sse4.2,crc32"))) std::uint32_t
+update_sse42(std::uint32_t crc, const std::uint8_t* data, std::size_t size) {
     std::uint64_t wide = ~crc;
     for (; size >= 8; data += 8, size -= 8) {
         std::uint64_t word;
