@@ -1,4 +1,4 @@
-// libsedge._core.Model: one compiled model, loaded from bytes, run in an arena of its own.
+// libsedge._core.Model and FloatModel: one compiled model, loaded from bytes, run in an arena of its own.
 #include "arena.h"
 #include "bindings.h"
 #include "libsedge/libsedge.h"
@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <type_traits>
 
 namespace py = pybind11;
 
@@ -52,18 +53,48 @@ void collect_layer(void* user, const char* name, const int8_t* data, size_t chan
     }
 }
 
+// The C API of one precision: the types of libsedge.h and the names that a compiled model exports.
+struct Int8 {
+    using Value = std::int8_t;
+    using Net = sedge_net;
+    using State = sedge_model;
+    static constexpr const char* entry = "sedge_net_entry";
+    static constexpr const char* init = "sedge_init";
+    static constexpr const char* run = "sedge_run";
+    static constexpr const char* self_test = "sedge_self_test";
+    static constexpr const char* scrub = "sedge_scrub";
+};
+
+struct Float32 {
+    using Value = float;
+    using Net = sedge_net_f32;
+    using State = sedge_model_f32;
+    static constexpr const char* entry = "sedge_net_f32_entry";
+    static constexpr const char* init = "sedge_init_f32";
+    static constexpr const char* run = "sedge_run_f32";
+    static constexpr const char* self_test = "sedge_self_test_f32";
+    static constexpr const char* scrub = "sedge_scrub_f32";
+};
+
+template <class Api>
 class Model {
+    using Value = typename Api::Value;
+    using Net = typename Api::Net;
+    using State = typename Api::State;
+
 public:
     Model(std::string_view so, const std::optional<std::string>& isa) {
         try {
             object_.emplace(so);
-            net_ = object_->function<decltype(sedge_net_entry)>("sedge_net_entry")();
-            init_ = object_->function<decltype(sedge_init)>("sedge_init");
-            run_ = object_->function<decltype(sedge_run)>("sedge_run");
-            self_test_ = object_->function<decltype(sedge_self_test)>("sedge_self_test");
-            scrub_ = object_->function<decltype(sedge_scrub)>("sedge_scrub");
-            trace_ = object_->function<decltype(sedge_trace)>("sedge_trace");
-            status_text_ = object_->function<decltype(sedge_status_text)>("sedge_status_text");
+            net_ = object_->template function<const Net*()>(Api::entry)();
+            init_ = object_->template function<Init>(Api::init);
+            run_ = object_->template function<Run>(Api::run);
+            self_test_ = object_->template function<Check>(Api::self_test);
+            scrub_ = object_->template function<Check>(Api::scrub);
+            if constexpr (std::is_same_v<Api, Int8>) {
+                trace_ = object_->template function<decltype(sedge_trace)>("sedge_trace");
+            }
+            status_text_ = object_->template function<decltype(sedge_status_text)>("sedge_status_text");
         } catch (const std::runtime_error& error) {
             throw_typed("KernelError", std::string("not a compiled model: ") + error.what());
         }
@@ -74,21 +105,19 @@ public:
     }
 
     py::array run(const py::handle& input) {
-        const auto in =
-            require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
-        py::array_t<std::int8_t> out(length(net_->classes));
-        run_rows(static_cast<const std::int8_t*>(in.data()), out.mutable_data(), 1);
+        const auto in = require_array(input, "input", py::dtype::of<Value>(), {length(net_->input_len)});
+        py::array_t<Value> out(length(net_->classes));
+        run_rows(static_cast<const Value*>(in.data()), out.mutable_data(), 1);
         return std::move(out);
     }
 
     py::array run_batch(const py::handle& inputs, const py::object& outputs) {
-        const auto int8 = py::dtype::of<std::int8_t>();
-        const auto in = require_array(inputs, "inputs", int8, {-1, length(net_->input_len)});
+        const auto dtype = py::dtype::of<Value>();
+        const auto in = require_array(inputs, "inputs", dtype, {-1, length(net_->input_len)});
         py::array out = outputs.is_none()
-                            ? py::array_t<std::int8_t>({in.shape(0), length(net_->classes)})
-                            : require_array(outputs, "out", int8, {in.shape(0), length(net_->classes)});
-        run_rows(static_cast<const std::int8_t*>(in.data()), static_cast<std::int8_t*>(out.mutable_data()),
-                 in.shape(0));
+                            ? py::array_t<Value>({in.shape(0), length(net_->classes)})
+                            : require_array(outputs, "out", dtype, {in.shape(0), length(net_->classes)});
+        run_rows(static_cast<const Value*>(in.data()), static_cast<Value*>(out.mutable_data()), in.shape(0));
         return out;
     }
 
@@ -135,7 +164,7 @@ public:
         return all;
     }
 
-    const sedge_net& net() const { return *net_; }
+    const Net& net() const { return *net_; }
     const char* isa() const { return model_.kernel->isa; }
 
 private:
@@ -172,7 +201,7 @@ private:
         return call();
     }
 
-    void run_rows(const std::int8_t* in, std::int8_t* out, py::ssize_t rows) {
+    void run_rows(const Value* in, Value* out, py::ssize_t rows) {
         const sedge_status status = locked([&] {
             sedge_status row_status = SEDGE_OK;
             for (py::ssize_t row = 0; row < rows && row_status == SEDGE_OK; ++row) {
@@ -187,40 +216,50 @@ private:
     }
 
     std::optional<SharedObject> object_;
-    const sedge_net* net_ = nullptr;
-    decltype(&sedge_init) init_ = nullptr;
-    decltype(&sedge_run) run_ = nullptr;
-    decltype(&sedge_self_test) self_test_ = nullptr;
-    decltype(&sedge_scrub) scrub_ = nullptr;
+    const Net* net_ = nullptr;
+    using Init = sedge_status(State*, const Net*, const char*, void*, std::size_t);
+    using Run = sedge_status(State*, const Value*, Value*);
+    using Check = sedge_status(State*);
+    Init* init_ = nullptr;
+    Run* run_ = nullptr;
+    Check* self_test_ = nullptr;
+    Check* scrub_ = nullptr;
     decltype(&sedge_trace) trace_ = nullptr;
     decltype(&sedge_status_text) status_text_ = nullptr;
     std::optional<Arena> arena_;
-    sedge_model model_{};
+    State model_{};
     std::mutex mutex_;
 };
+
+template <class Api>
+py::class_<Model<Api>> bind(py::module_& module, const char* name) {
+    using M = Model<Api>;
+    py::class_<M> type(module, name);
+    type.def(py::init([](const py::bytes& so, const std::optional<std::string>& isa) {
+                 return std::make_unique<M>(std::string_view(so), isa);
+             }),
+             py::arg("so"), py::arg("isa") = py::none())
+        .def("run", &M::run, py::arg("input"))
+        .def("run_batch", &M::run_batch, py::arg("inputs"), py::arg("out") = py::none())
+        .def("self_test", &M::self_test)
+        .def("scrub", &M::scrub)
+        .def("check_canaries", &M::check_canaries)
+        .def_property_readonly("isas", &M::isas)
+        .def_property_readonly("isa", &M::isa)
+        .def_property_readonly("name", [](const M& m) { return m.net().name; })
+        .def_property_readonly("digest", [](const M& m) { return m.net().digest; })
+        .def_property_readonly("input_len", [](const M& m) { return m.net().input_len; })
+        .def_property_readonly("classes", [](const M& m) { return m.net().classes; })
+        .def_property_readonly("arena_bytes", [](const M& m) { return m.net().arena_bytes; })
+        .def_property_readonly("arena_align", [](const M& m) { return m.net().arena_align; });
+    return type;
+}
 
 } // namespace
 
 void bind_model(py::module_& module) {
-    py::class_<Model>(module, "Model")
-        .def(py::init([](const py::bytes& so, const std::optional<std::string>& isa) {
-                 return std::make_unique<Model>(std::string_view(so), isa);
-             }),
-             py::arg("so"), py::arg("isa") = py::none())
-        .def("run", &Model::run, py::arg("input"))
-        .def("run_batch", &Model::run_batch, py::arg("inputs"), py::arg("out") = py::none())
-        .def("self_test", &Model::self_test)
-        .def("scrub", &Model::scrub)
-        .def("trace", &Model::trace, py::arg("input"))
-        .def("check_canaries", &Model::check_canaries)
-        .def_property_readonly("isas", &Model::isas)
-        .def_property_readonly("isa", &Model::isa)
-        .def_property_readonly("name", [](const Model& m) { return m.net().name; })
-        .def_property_readonly("digest", [](const Model& m) { return m.net().digest; })
-        .def_property_readonly("input_len", [](const Model& m) { return m.net().input_len; })
-        .def_property_readonly("classes", [](const Model& m) { return m.net().classes; })
-        .def_property_readonly("arena_bytes", [](const Model& m) { return m.net().arena_bytes; })
-        .def_property_readonly("arena_align", [](const Model& m) { return m.net().arena_align; });
+    bind<Int8>(module, "Model").def("trace", &Model<Int8>::trace, py::arg("input"));
+    bind<Float32>(module, "FloatModel");
 }
 
 } // namespace sedge

@@ -19,7 +19,7 @@ from libsedge_native.onnx_import import read_onnx
 from libsedge_native.passes import lower
 
 #: hand-written files that a model is compiled with; copied beside the generated ones
-RUNTIME = ("include/libsedge/libsedge.h", "src/model_api.cpp")
+RUNTIME = ("include/libsedge/api_common.h", "include/libsedge/libsedge.h", "src/model_api.cpp")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, MaxPool1d, Op, Tensor
+from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, MaxPool1d, Op, Real, Tensor
 from libsedge_native.lowered import Stage
 
 
 def _tensor(t: Tensor) -> str:
+    if isinstance(t.quant, Real):
+        return f"float32 [{t.channels}][{t.length}]"
     return f"int8 [{t.channels}][{t.length}], scale {t.quant.scale:.9g}, zero point {t.quant.zero_point}"
 
 

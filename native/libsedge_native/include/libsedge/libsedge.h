@@ -1,4 +1,5 @@
-/* libsedge C API: one quantised 1-D network, run from caller-owned memory.
+/* libsedge C API: one quantised (or float32, the functions named _f32) 1-D network, run from caller-owned
+ * memory.
  *
  * No heap, no mutable static state, no dependency but memcpy/memset. A generated model provides one
  * `sedge_net` constant; its sizes are macros of the generated header (SEDGE_<MODEL>_ARENA_BYTES and so on),
@@ -89,8 +90,48 @@ SEDGE_API sedge_status sedge_scrub(sedge_model* model);
 SEDGE_API sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user);
 SEDGE_API const char* sedge_status_text(sedge_status status);
 
+/* The same for a float32 net. Two instruction sets may differ in the last bits, so the golden vectors hold
+ * within golden_tolerance times the largest golden logit. */
+typedef struct sedge_kernel_f32 {
+    const char* isa;
+    int (*runnable)(void);
+    void (*run)(const float* input, float* logits, void* arena);
+    const void* weights;
+    size_t weights_bytes;
+    uint32_t weights_crc;
+} sedge_kernel_f32;
+
+typedef struct sedge_net_f32 {
+    uint32_t abi;
+    const char* name;
+    const char* digest;
+    size_t arena_bytes;
+    size_t arena_align;
+    size_t input_len;
+    size_t classes;
+    const sedge_kernel_f32* kernels;
+    size_t kernel_count;
+    const float* golden_inputs;
+    const float* golden_outputs;
+    size_t golden_count;
+    float golden_tolerance;
+} sedge_net_f32;
+
+typedef struct sedge_model_f32 {
+    const sedge_net_f32* net;
+    const sedge_kernel_f32* kernel;
+    void* arena;
+} sedge_model_f32;
+
+SEDGE_API sedge_status sedge_init_f32(sedge_model_f32* model, const sedge_net_f32* net, const char* isa,
+                                      void* arena, size_t bytes);
+SEDGE_API sedge_status sedge_run_f32(sedge_model_f32* model, const float* input, float* logits);
+SEDGE_API sedge_status sedge_self_test_f32(sedge_model_f32* model);
+SEDGE_API sedge_status sedge_scrub_f32(sedge_model_f32* model);
+
 /* A model compiled as a shared object exports this, and the functions above. */
 SEDGE_API const sedge_net* sedge_net_entry(void);
+SEDGE_API const sedge_net_f32* sedge_net_f32_entry(void);
 
 #ifdef __cplusplus
 }

@@ -22,6 +22,7 @@ struct Features {
     bool sse41 = false;
     bool avx2 = false;       /* with FMA, and the registers enabled by the system */
     bool avxvnni = false;    /* VNNI on 256-bit registers, VEX encoding */
+    bool avx512 = false;     /* AVX-512 F */
     bool avx512vnni = false; /* AVX-512 F, BW, VL and VNNI */
     bool amx = false;        /* AMX tiles and int8, and their registers enabled by the system */
 };
@@ -50,6 +51,7 @@ inline Features features() {
     const unsigned subleaves = a;
     found.avx2 = ymm && fma && (b >> 5 & 1U) != 0;
     const bool f = (b >> 16 & 1U) != 0;
+    found.avx512 = found.avx2 && zmm && f;
     const bool bw = (b >> 30 & 1U) != 0;
     const bool vl = (b >> 31 & 1U) != 0;
     found.amx = tiles && (d >> 24 & 1U) != 0 && (d >> 25 & 1U) != 0;

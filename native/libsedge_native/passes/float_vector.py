@@ -1,0 +1,299 @@
+"""The float32 vector kernels: [position][channel], register tiles, Toom-Cook where it pays
+(include/libsedge/float_net.inc).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libsedge_native.ir import INPUT as GRAPH_INPUT
+from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
+from libsedge_native.lowered import (
+    ALIGN,
+    INPUT,
+    LOGITS,
+    Buffer,
+    Constant,
+    Kernel,
+    Place,
+    Program,
+    Stage,
+    Step,
+)
+from libsedge_native.passes.describe import describe, describe_part
+from libsedge_native.passes.float_isas import FLOAT_ISAS
+from libsedge_native.passes.float_scalar import FLOAT, window_shape
+from libsedge_native.passes.float_toom import Scheme, at_points, choose_scheme
+from libsedge_native.passes.tile import VectorIsa, choose_tile
+
+#: floats of a cache line
+LINE = ALIGN // FLOAT
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A tensor in memory: its buffer, the floats of one position, and the positions of padding in front."""
+
+    buffer: int
+    width: int
+    left: int = 0
+
+
+def _padded_to(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def is_depthwise(conv: Conv1d) -> bool:
+    """Whether every group has one input and one output channel."""
+    return conv.groups > 1 and conv.weight.shape[:2] == (conv.groups, 1)
+
+
+def _panels(steps: NDArray[np.float64], channels: int, wide: int) -> NDArray[np.float32]:
+    """[step, output channel] to [panel][step][channel of the panel], zeros in the padding channels."""
+    full = np.zeros((len(steps), channels), np.float32)
+    full[:, : steps.shape[1]] = steps
+    panels = [full[:, first : first + wide].reshape(-1) for first in range(0, channels, wide)]
+    return np.concatenate(panels)
+
+
+def _window(conv: Conv1d, width: int) -> NDArray[np.float64]:
+    """[tap * width + input channel, output channel]; a grouped convolution is a full one with zeros."""
+    out, per_group, taps = conv.weight.shape
+    window = np.zeros((out, taps, width))
+    for o in range(out):
+        first = o // (out // conv.groups) * per_group
+        window[o, :, first : first + per_group] = conv.weight[o].T
+    return window.reshape(out, taps * width).T
+
+
+class _Lowering:
+    """Steps and buffers of one kernel so far, and where every value is."""
+
+    def __init__(self, program: Program, isa: VectorIsa) -> None:
+        self.isa = isa
+        self.stages = _split_wide_pools(program.stages, isa)
+        self.values: dict[str, _Value] = {}
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+
+    def margins(self, name: str) -> dict[str, int]:
+        """Positions of padding that the convolutions that read a value need."""
+        convs = [s.conv for s in self.stages if name in s.inputs and s.conv is not None]
+        return {
+            "y_left": max((conv.pads[0] for conv in convs), default=0),
+            "y_right": max((conv.pads[1] for conv in convs), default=0),
+        }
+
+    def value(self, name: str, length: int, width: int, scratch: int = 0) -> tuple[int, dict[str, int]]:
+        """A new buffer for `length` positions and floats of scratch behind them; returns it and what to write."""
+        margins = self.margins(name)
+        self.values[name] = _Value(len(self.buffers), width, margins["y_left"])
+        size = _padded_to((length + sum(margins.values())) * width, LINE)
+        self.buffers.append(Buffer((size + scratch) * FLOAT))
+        shape = {"channels": width, **margins}
+        return len(self.buffers) - 1, shape | ({"scratch": size} if scratch else {})
+
+    def source(self, name: str, pad: int = 0) -> Place:
+        """Where a stage reads a value, `pad` positions before its first."""
+        value = self.values[name]
+        return Place(value.buffer, (value.left - pad) * value.width * FLOAT)
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        comment: tuple[str, ...],
+        shape: dict[str, int],
+        sources: tuple[Place, ...],
+        target: int,
+        constants: tuple[Constant, ...] = (),
+    ) -> None:
+        self.steps.append(
+            Step(
+                kind, name, comment, tuple(shape.items()), constants, sources, Place(target), "float", "float"
+            )
+        )
+
+    def input(self, x: Tensor) -> None:
+        """Transposed, or read as it is where that is the same."""
+        readers = [stage for stage in self.stages if GRAPH_INPUT in stage.inputs]
+        plain = all(
+            s.conv is not None and choose_scheme(s) is None and not is_depthwise(s.conv) for s in readers
+        )
+        width = x.channels if plain else _padded_to(x.channels, self.isa.lanes)
+        if width == 1 and not any(self.margins(GRAPH_INPUT).values()):
+            self.values[GRAPH_INPUT] = _Value(INPUT, 1)
+            return
+        target, written = self.value(GRAPH_INPUT, x.length, width)
+        shape = {"in_channels": x.channels, "in_length": x.length, **written}
+        comment = ("float32 [channels][position] to [position][channel]",)
+        self.add("input", "sedge_input", comment, shape, (Place(INPUT),), target)
+
+    def output(self, y: Tensor) -> None:
+        source = self.source(self.stages[-1].name)
+        shape = {"classes": y.channels}
+        self.add("output", "sedge_output", ("float32 logits",), shape, (source,), LOGITS)
+
+    def convolution(self, stage: Stage, conv: Conv1d) -> None:
+        scheme = choose_scheme(stage)
+        if is_depthwise(conv):
+            self.depthwise(stage, conv)
+        elif scheme is not None:
+            self.toom(stage, conv, scheme)
+        else:
+            self.direct(stage, conv)
+
+    def constants(self, stage: Stage, conv: Conv1d, weight: NDArray[np.float32]) -> tuple[Constant, ...]:
+        bias = np.zeros(_padded_to(stage.y.channels, self.isa.lanes), np.float32)
+        bias[: stage.y.channels] = conv.bias
+        return (
+            Constant(f"{stage.name}_weight", "float", weight),
+            Constant(f"{stage.name}_bias", "float", bias),
+        )
+
+    def direct(self, stage: Stage, conv: Conv1d) -> None:
+        isa, width = self.isa, self.values[stage.inputs[0]].width
+        channels = _padded_to(stage.y.channels, isa.lanes)
+        tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
+        assert tile is not None
+        taps = conv.weight.shape[2]
+        runs, steps = (1, taps * width) if conv.dilation == 1 else (taps, width)
+        target, written = self.value(stage.name, stage.y.length, channels)
+        shape = {
+            "out_length": stage.y.length,
+            "x_stride": conv.stride * width,
+            "runs": runs,
+            "run_steps": steps,
+            "run_stride": conv.dilation * width,
+            "pool": stage.pool,
+            "rows": tile.rows,
+            "vectors": tile.vectors,
+            "relu": int(conv.relu),
+            **written,
+        }
+        constants = self.constants(
+            stage, conv, _panels(_window(conv, width), channels, tile.vectors * isa.lanes)
+        )
+        source = self.source(stage.inputs[0], conv.pads[0])
+        self.add("conv1d", stage.name, describe(stage), shape, (source,), target, constants)
+
+    def toom(self, stage: Stage, conv: Conv1d, scheme: Scheme) -> None:
+        isa, width = self.isa, self.values[stage.inputs[0]].width
+        channels = _padded_to(stage.y.channels, isa.lanes)
+        tiles = -(-stage.y.length * stage.pool // scheme.outputs)
+        tile = choose_tile(isa, channels // isa.lanes, tiles, 1)
+        assert tile is not None
+        wide = tile.vectors * isa.lanes
+        scratch = scheme.points * tile.rows * (width + wide)
+        target, written = self.value(stage.name, stage.y.length, channels, _padded_to(scratch, LINE))
+        pairs = (*scheme.quarters, 0, 0, 0)
+        shape = {
+            "out_length": stage.y.length,
+            "in_channels": width,
+            "outputs": scheme.outputs,
+            "pairs": len(scheme.quarters),
+            **{f"pair{i}": pairs[i] for i in range(4)},
+            "pool": stage.pool,
+            "rows": tile.rows,
+            "vectors": tile.vectors,
+            "relu": int(conv.relu),
+            **written,
+        }
+        steps = np.zeros((scheme.points, width, stage.y.channels))
+        steps[:, : stage.x.channels] = at_points(scheme, conv)
+        weight = _panels(steps.reshape(-1, stage.y.channels), channels, wide)
+        words = (
+            f"Toom-Cook F({scheme.outputs}, {scheme.taps}): {scheme.points} products a channel pair and tile"
+        )
+        source = self.source(stage.inputs[0], conv.pads[0])
+        constants = self.constants(stage, conv, weight)
+        self.add("conv1d_toom", stage.name, (*describe(stage), words), shape, (source,), target, constants)
+
+    def depthwise(self, stage: Stage, conv: Conv1d) -> None:
+        width = self.values[stage.inputs[0]].width
+        taps = conv.weight.shape[2]
+        weight = np.zeros((taps, width), np.float32)
+        weight[:, : stage.y.channels] = conv.weight[:, 0, :].T
+        target, written = self.value(stage.name, stage.y.length, width)
+        shape = {
+            "out_length": stage.y.length,
+            "taps": taps,
+            "x_stride": conv.stride * width,
+            "tap_stride": conv.dilation * width,
+            "pool": stage.pool,
+            "relu": int(conv.relu),
+            **written,
+        }
+        source = self.source(stage.inputs[0], conv.pads[0])
+        constants = self.constants(stage, conv, weight.reshape(-1))
+        self.add("depthwise", stage.name, describe(stage), shape, (source,), target, constants)
+
+    def layer(self, stage: Stage, kind: str, shape: dict[str, int]) -> None:
+        """A layer that keeps the channels as they lie."""
+        sources = tuple(self.source(name) for name in stage.inputs)
+        width = self.values[stage.inputs[0]].width
+        target, written = self.value(stage.name, stage.y.length, width)
+        self.add(kind, stage.name, describe(stage), shape | written, sources, target)
+
+    def concat(self, stage: Stage) -> None:
+        """One step an input; the first one writes the margins too."""
+        places = [(self.source(name), self.values[name].width) for name in stage.inputs]
+        width = _padded_to(stage.y.channels, self.isa.lanes)
+        target, written = self.value(stage.name, stage.y.length, width)
+        first = 0
+        for i, (x, (source, x_width)) in enumerate(zip(stage.xs, places, strict=True)):
+            last = i == len(places) - 1
+            name = stage.name if last else f"sedge_part{i}_{stage.name}"
+            comment = describe(stage) if last else describe_part(stage, i)
+            shape = {"length": x.length, "x_width": x_width, "first": first, "count": x.channels, **written}
+            self.add("copy", name, comment, shape, (source,), target)
+            first += x.channels
+
+    def stage(self, stage: Stage) -> None:
+        op = stage.ops[0]
+        if isinstance(op, Conv1d):
+            self.convolution(stage, op)
+        elif isinstance(op, MaxPool1d):
+            self.layer(stage, "max_pool", window_shape(stage, op))
+        elif isinstance(op, AveragePool1d):
+            self.layer(stage, "average_pool", window_shape(stage, op))
+        elif isinstance(op, Add):
+            self.layer(stage, "sum_of_two", {"length": stage.y.length, "relu": int(op.relu)})
+        elif isinstance(op, Concat):
+            self.concat(stage)
+        else:
+            assert isinstance(op, GlobalAveragePool)
+            self.layer(stage, "average", {"in_length": stage.x.length})
+
+
+def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage, ...]:
+    """A pool wider than any tile runs as a step of its own."""
+    out: list[Stage] = []
+    for stage in stages:
+        conv = stage.conv
+        if conv is not None and stage.pool > isa.rows[1] and not is_depthwise(conv):
+            middle = conv.output(stage.x)
+            out.append(Stage((conv,), stage.inputs, stage.xs, middle))
+            out.append(Stage(stage.ops[1:], (conv.name,), (middle,), stage.y))
+        else:
+            out.append(stage)
+    return tuple(out)
+
+
+def _lower(program: Program, isa: VectorIsa) -> Kernel:
+    lowering = _Lowering(program, isa)
+    lowering.input(program.graph.input)
+    for stage in lowering.stages:
+        lowering.stage(stage)
+    lowering.output(program.graph.output)
+    return Kernel(isa.name, tuple(lowering.steps), tuple(lowering.buffers))
+
+
+def float_vector(program: Program) -> Program:
+    """One kernel for every vector instruction set the program asks for, in that order. Legal always."""
+    for name in program.isas:
+        program = replace(program, kernels=(*program.kernels, _lower(program, FLOAT_ISAS[name])))
+    return program
