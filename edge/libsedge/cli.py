@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Classify files of spectra, shot by shot and by vote.",
     ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
+    "config": ("libsedge.commands.config:config", "Check or begin a configuration file of `libsedge run`."),
     "bench": ("libsedge.commands.bench:bench", "Measure one decision on this machine, stage by stage."),
     "compare-target": (
         "libsedge.commands.compare_target:command",

@@ -14,6 +14,7 @@ from libsedge.bundle import Bundle
 from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
 from libsedge.commands.tls_options import tls_options
+from libsedge.config import config_option
 from libsedge.errors import ConfigError
 from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
@@ -124,6 +125,7 @@ def _text(report: Report, ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
+@config_option
 @click.command()
 @click.argument("bundle", type=click.Path(), metavar="[MODEL.sedge]", required=False)
 @click.option(

@@ -20,22 +20,28 @@ SINKS: dict[str, str] = {
 }
 
 
-def open_sink(spec: str) -> Sink:
-    """The sink that `spec` (`name:argument`) names; ConfigError for an unknown name or a missing argument."""
+def check_sink(spec: str) -> tuple[str, str]:
+    """(name, argument) of `name:argument`; ConfigError for an unknown name or a missing argument."""
     name, colon, argument = spec.partition(":")
-    plug_ins = {point.name: point for point in entry_points(group="libsedge.sinks")}
-    if name not in SINKS and name not in plug_ins:
-        known = ", ".join(sorted({*SINKS, *plug_ins}))
-        raise ConfigError(f"unknown; known sinks are {known}", field="sink", value=name)
+    known = {*SINKS, *(point.name for point in entry_points(group="libsedge.sinks"))}
+    if name not in known:
+        raise ConfigError(f"unknown; known sinks are {', '.join(sorted(known))}", field="sink", value=name)
     if not colon or not argument:
         raise ConfigError(f"needs an argument: {name}:...", field="sink", value=spec)
+    return name, argument
+
+
+def open_sink(spec: str) -> Sink:
+    """The sink that `spec` (`name:argument`) names; ConfigError as `check_sink`."""
+    name, argument = check_sink(spec)
     opener: Callable[[str], Sink]
     if name in SINKS:
         module, _, function = SINKS[name].partition(":")
         opener = getattr(importlib.import_module(module), function)
     else:
-        opener = plug_ins[name].load()
+        (point,) = entry_points(group="libsedge.sinks", name=name)
+        opener = point.load()
     return opener(argument)
 
 
-__all__ = ["SINKS", "Sink", "open_sink"]
+__all__ = ["SINKS", "Sink", "check_sink", "open_sink"]

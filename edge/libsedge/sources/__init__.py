@@ -28,16 +28,23 @@ SOURCES: dict[str, str] = {
 TLS_SOURCES = ("tcp",)
 
 
-def open_source(spec: str, options: SourceOptions | None = None) -> Source:
-    """The source that `spec` (`name:argument`) names; SourceError for an unknown name or a missing
-    argument."""
+def check_source(spec: str) -> tuple[str, str]:
+    """(name, argument) of `name:argument`; SourceError for an unknown name or a missing argument."""
     name, colon, argument = spec.partition(":")
-    plug_ins = {point.name: point for point in entry_points(group="libsedge.sources")}
-    if name not in SOURCES and name not in plug_ins:
-        known = ", ".join(sorted({*SOURCES, *plug_ins}))
-        raise SourceError(f"unknown; known sources are {known}", field="source", value=name)
+    known = {*SOURCES, *(point.name for point in entry_points(group="libsedge.sources"))}
+    if name not in known:
+        raise SourceError(
+            f"unknown; known sources are {', '.join(sorted(known))}", field="source", value=name
+        )
     if not colon or not argument:
         raise SourceError(f"needs an argument: {name}:...", field="source", value=spec)
+    return name, argument
+
+
+def open_source(spec: str, options: SourceOptions | None = None) -> Source:
+    """The source that `spec` (`name:argument`) names; SourceError as `check_source`, ConfigError for TLS where the
+    source has none."""
+    name, argument = check_source(spec)
     if options is not None and options.tls is not None and name not in TLS_SOURCES:
         raise ConfigError(f"TLS is for {', '.join(TLS_SOURCES)}", field="source", value=spec)
     opener: Callable[[str, SourceOptions], Source]
@@ -45,8 +52,9 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
         module, _, function = SOURCES[name].partition(":")
         opener = getattr(importlib.import_module(module), function)
     else:
-        opener = plug_ins[name].load()
+        (point,) = entry_points(group="libsedge.sources", name=name)
+        opener = point.load()
     return opener(argument, options or SourceOptions())
 
 
-__all__ = ["SOURCES", "Axis", "Source", "SourceOptions", "open_source"]
+__all__ = ["SOURCES", "Axis", "Source", "SourceOptions", "check_source", "open_source"]
