@@ -41,6 +41,9 @@ py::array require_array(const py::handle& value, const char* name, const py::dty
         throw py::value_error(std::string(name) +
                               ": must be C-contiguous; numpy.ascontiguousarray makes it so");
     }
+    if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
+        throw py::value_error(std::string(name) + ": must be aligned to its items' size; a copy of it is");
+    }
     return array;
 }
 
