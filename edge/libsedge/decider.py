@@ -18,10 +18,14 @@ from libsedge.ledger import Key
 class FrameClassifier(Protocol):
     """What the pipeline needs of `libsedge.classifier.Classifier`, bound to the source's axis."""
 
+    #: of every spectrum; None = any
     channels: int | None
-    digest: str
     #: seconds of the last call's preprocessing and inference
     spent_s: tuple[float, float]
+
+    @property
+    def digest(self) -> str | None:
+        """The bundle's; None where there is none."""
 
     def classify(
         self, counts: np.ndarray, dark: np.ndarray | None, *, saturation: float | None, distance_m: float
@@ -41,8 +45,12 @@ class Decider:
 
     def note_dark(self, frame: Frame) -> None:
         """Take a usable dark frame as its stream's reference from now on."""
-        if frame.dark and frame.values.size == self.classifier.channels and np.isfinite(frame.values).all():
+        if frame.dark and self.takes(frame) and np.isfinite(frame.values).all():
             self._darks[frame.stream_id] = np.asarray(frame.values, np.float32)
+
+    def takes(self, frame: Frame) -> bool:
+        """True when the frame is as long as the classifier's spectra."""
+        return self.classifier.channels in (None, frame.values.size)
 
     def decide(self, frame: Frame) -> tuple[str, Decision | None]:
         """(role, decision): None where none is made, of a dark or passive frame."""

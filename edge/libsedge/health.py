@@ -136,7 +136,9 @@ def temperatures(root: Path = Path("/sys/class/thermal")) -> dict[str, float]:
     return found
 
 
-def metrics(pipeline: Pipeline, heartbeat: Heartbeat, model: Mapping[str, str]) -> str:
+def metrics(
+    pipeline: Pipeline, heartbeat: Heartbeat, model: Mapping[str, str], *, safe_mode: bool = False
+) -> str:
     """The page of /metrics; `model` becomes the labels of libsedge_model_info."""
     ledger = pipeline.ledger
     with ledger.lock:  # one moment: the counts add up on every page
@@ -149,6 +151,7 @@ def metrics(pipeline: Pipeline, heartbeat: Heartbeat, model: Mapping[str, str]) 
         *_metric(
             "libsedge_model_info", "gauge", "The model in use.", [({**model, "runtime": __version__}, 1)]
         ),
+        *_metric("libsedge_safe_mode", "gauge", "1: nothing is decided.", [({}, int(safe_mode))]),
         *_metric(
             "libsedge_frames_received_total", "counter", "Frames that came.", [({}, counts["received"])]
         ),
@@ -226,7 +229,7 @@ class Health:
     ----------
     pipeline : to be watched. model : labels of libsedge_model_info.
     address : "127.0.0.1:PORT" or None; port 0 takes a free one, `self.address` tells which.
-    notifier : for tests.
+    notifier : for tests. safe_mode : live, and never ready.
 
     Raises ConfigError for an address that is not loopback, SourceError for a port in use.
     """
@@ -237,10 +240,12 @@ class Health:
         model: Mapping[str, str],
         address: str | None = None,
         notifier: Notifier | None = None,
+        *,
+        safe_mode: bool = False,
     ) -> None:
         self.heartbeat = Heartbeat(pipeline)
         self.address: str | None = None
-        self._pipeline, self._model = pipeline, model
+        self._pipeline, self._model, self._safe_mode = pipeline, model, safe_mode
         self._notifier = notifier or Notifier()
         self._closed = threading.Event()
         self._ready = False
@@ -259,7 +264,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self._ready and self.live and not self._pipeline.stopping
+        return self._ready and self.live and not self._pipeline.stopping and not self._safe_mode
 
     def _watch_over(self) -> None:
         limit = self._notifier.watchdog_s
@@ -323,7 +328,7 @@ class Health:
         if parts[1] == "/v2/health/ready":
             return (200, "ready\n") if self.ready else (503, "not ready\n")
         if parts[1] == "/metrics":
-            return 200, metrics(self._pipeline, self.heartbeat, self._model)
+            return 200, metrics(self._pipeline, self.heartbeat, self._model, safe_mode=self._safe_mode)
         return 404, "/v2/health/live, /v2/health/ready, /metrics\n"
 
     def tell_model(self, model: Mapping[str, str]) -> None:

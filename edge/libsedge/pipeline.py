@@ -285,7 +285,7 @@ class Pipeline:
         if waiting or ((item.seen or self._journal.resumed) and self._journal.contains(item.key)):
             self._keep(item, None)
             return
-        if frame.values.size != decider.classifier.channels:
+        if not decider.takes(frame):
             with self.ledger.lock:
                 self.ledger.end_rejected(item.key, "wrong_length")
                 self._in_hand = 0
@@ -317,7 +317,8 @@ class Pipeline:
         if swapped is not None:
             self._end_burst()
             self._decider.classifier = swapped
-            self._journal.note_model(swapped.digest)
+            if swapped.digest is not None:
+                self._journal.note_model(swapped.digest)
 
     def _end_burst(self) -> None:
         if self._burst is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import signal
 from collections.abc import Callable
@@ -13,25 +15,25 @@ import click
 from libsedge.bundle import Bundle
 from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
+from libsedge.commands.run_text import account, progress
 from libsedge.commands.tls_options import tls_options
 from libsedge.config import config_option
 from libsedge.errors import ConfigError
 from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
 from libsedge.journal import Journal
-from libsedge.ledger import Ledger, LedgerError
+from libsedge.ledger import LedgerError
 from libsedge.model_store import ModelStore
-from libsedge.pipeline import Pipeline, Report
+from libsedge.pipeline import Pipeline
+from libsedge.safe_mode import CRASH_LIMIT, NoModel, Starts
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import Axis, SourceOptions, open_source
 from libsedge.sources.files import open_spectra
 from libsedge.store_run import StoreRun
 
 if TYPE_CHECKING:
-    from libsedge.sources.tls import TlsFiles
-
-if TYPE_CHECKING:
     from libsedge.dashboard.publisher import Dashboard
+    from libsedge.sources.tls import TlsFiles
 
 DASHBOARD_ADDRESS = "127.0.0.1:8765"
 
@@ -87,42 +89,6 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
         store_run.requested = True
 
     return look_at_the_store
-
-
-def _progress(ledger: Ledger) -> None:
-    counts = ledger.summary()
-    parts = [f"{name} {counts[name]}" for name in ("received", "journaled", "unjournaled", "duplicate")]
-    parts += [f"{name} {sum(counts[name].values())}" for name in ("rejected", "shed")]
-    click.echo(", ".join([*parts, f"in flight {counts['in_flight']}"]), err=True)
-
-
-def _text(report: Report, ledger: Ledger) -> str:
-    latency = report.latency
-    lines = ["the spectra are simulated"] if report.simulated else []
-    lines.append(ledger.text())
-    for title, counts in (
-        ("labels", report.labels),
-        ("not accepted", report.not_accepted),
-        ("roles", report.roles),
-        ("bursts", {label or "not accepted": n for label, n in report.bursts.items()}),
-        ("source", report.source),
-    ):
-        if counts:
-            lines.append(f"{title}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    lines.append(
-        f"decision latency: p50 {latency['p50_ms']:.3f} ms, p99 {latency['p99_ms']:.3f} ms, "
-        f"max {latency['max_ms']:.3f} ms over {latency['count']:.0f} frames"
-    )
-    for name, stage in report.stages.items():
-        if stage["count"]:
-            lines.append(f"  {name:<11} p50 {stage['p50_ms']:.3f} ms, p99 {stage['p99_ms']:.3f} ms")
-    if report.deadline_missed is not None:
-        lines.append(f"deadline missed by {report.deadline_missed} frames")
-    if report.sink_errors:
-        lines.append(f"lines a sink could not write: {report.sink_errors} (the journal has them)")
-    if report.journal_error is not None:
-        lines.append(f"last error of the journal: {report.journal_error}")
-    return "\n".join(lines)
 
 
 @config_option
@@ -202,6 +168,14 @@ def _text(report: Report, ledger: Ledger) -> str:
     metavar="[HOST:PORT]",
     help=f"Serve the live page here; without a value on {DASHBOARD_ADDRESS}.",
 )
+@click.option("--safe-mode", is_flag=True, help="Journal frames, decide nothing; needs no model.")
+@click.option(
+    "--crash-limit",
+    type=int,
+    default=CRASH_LIMIT,
+    show_default=True,
+    help="Safe mode after so many starts without a clean end in ten minutes; 0: never.",
+)
 @tls_options
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def run(
@@ -224,6 +198,8 @@ def run(
     isa: str | None,
     health_address: str | None,
     dashboard_address: str | None,
+    safe_mode: bool,
+    crash_limit: int,
     as_json: bool,
     tls: TlsFiles | None,
 ) -> None:
@@ -231,29 +207,39 @@ def run(
 
     With --store, SIGHUP changes to the version that was activated meanwhile, without losing a frame.
     Ends with the stream, after --count frames, --idle-exit seconds without one, or on SIGINT or SIGTERM;
-    everything that was received is decided and committed first. Exit code 1 when a frame is unaccounted for,
-    2 for a mistake.
+    everything that was received is decided and committed first. After too many crashes in a row it starts in safe
+    mode. Exit code 1 when a frame is unaccounted for, 2 for a mistake.
     """
     burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
-    opened, store = _model(bundle, store_path, isa)
-    classifier = Classifier(opened, isa)
-    source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation), tls=tls))
-    sinks: list[Sink] = []
-    journal: Journal | None = None
-    health: Health | None = None
-    dashboard: Dashboard | None = None
-    store_run: StoreRun | None = None
-    axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
-    try:
-        classifier.bind(*axis_and_mask)
+    starts = Starts(journal_path, crash_limit)
+    say = functools.partial(click.echo, err=True)
+    if starts.begin() and not safe_mode:
+        say(f"warning: {crash_limit} starts in ten minutes had no clean end: SAFE MODE, nothing is decided")
+        safe_mode = True
+    opened: Bundle | None = None
+    classifier: Classifier | NoModel = NoModel()
+    store: ModelStore | None = None
+    with starts.forgive_mistakes(), contextlib.ExitStack() as cleanup:
+        if not safe_mode:
+            opened, store = _model(bundle, store_path, isa)
+            classifier = Classifier(opened, isa)
+        source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation), tls=tls))
+        cleanup.callback(source.close)
+        axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
+        if isinstance(classifier, Classifier):
+            classifier.bind(*axis_and_mask)
         journal = Journal(journal_path, stream=source.stream_id, model=classifier.digest)
+        cleanup.callback(journal.close)
+        sinks: list[Sink] = []
         for sink_spec in (*([f"jsonl:{jsonl}"] if jsonl is not None else []), *sink_specs):
             sinks.append(open_sink(sink_spec))
-        if store is not None:
-            store_run = StoreRun(store, opened, lambda text: click.echo(text, err=True))
-        if dashboard_address is not None:
+            cleanup.callback(sinks[-1].close)
+        dashboard: Dashboard | None = None
+        if dashboard_address is not None and opened is None:
+            say("warning: no live page in safe mode")
+        elif dashboard_address is not None:
             dashboard = _dashboard(dashboard_address, journal_path)
-            dashboard.tell_model(opened, classifier, source.axis, source.simulated)
+            cleanup.callback(dashboard.close)
 
         pipeline = Pipeline(
             source,
@@ -266,36 +252,38 @@ def run(
             idle_exit_s=idle_exit,
             burst=burst,
             deadline_s=None if deadline is None else deadline / 1000,
-            progress=_progress,
+            progress=progress,
             tap=None if dashboard is None else dashboard.tap.offer,
         )
-        if dashboard is not None:
-            dashboard.start(pipeline)
-
-        health = Health(pipeline, _labels(opened, classifier), health_address)
+        health = Health(pipeline, {}, health_address, safe_mode=safe_mode)
+        cleanup.callback(health.close)
         if health.address is not None:
-            click.echo(f"health on {health.address}", err=True)
+            say(f"health on {health.address}")
 
         def tell_model(bundle: Bundle, new: Classifier) -> None:
-            assert health is not None
             health.tell_model(_labels(bundle, new))
             if dashboard is not None:
                 dashboard.tell_model(bundle, new, source.axis, source.simulated)
+
+        if opened is not None and isinstance(classifier, Classifier):
+            tell_model(opened, classifier)
+        if dashboard is not None:
+            dashboard.start(pipeline)
 
         def stop(number: int, frame: FrameType | None) -> None:
             pipeline.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        if store_run is not None:
+        store_run: StoreRun | None = None
+        if store is not None and opened is not None:
+            store_run = StoreRun(store, opened, say)
+            cleanup.callback(store_run.close)
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _on_hang_up(store_run))
             store_run.watch(
-                pipeline,
-                lambda bundle: Classifier(bundle, isa).bind(*axis_and_mask),
-                tell_model,
-                isa,
+                pipeline, lambda bundle: Classifier(bundle, isa).bind(*axis_and_mask), tell_model, isa
             )
         if source.address is not None:
-            click.echo(f"listening on {source.address}", err=True)
+            say(f"listening on {source.address}")
         try:
             report = pipeline.run()
             if store_run is not None:
@@ -307,19 +295,8 @@ def run(
             health.stopping()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    finally:
-        if store_run is not None:
-            store_run.close()
-        if dashboard is not None:
-            dashboard.close()
-        if health is not None:
-            health.close()
-        source.close()
-        for sink in sinks:
-            sink.close()
-        if journal is not None:
-            journal.close()
+    starts.end()
     if as_json:
         click.echo(json.dumps(vars(report), ensure_ascii=False, indent=1))
     else:
-        click.echo(_text(report, pipeline.ledger))
+        click.echo(account(report, pipeline.ledger))
