@@ -70,6 +70,10 @@ class Model:
         """Name and output, int8 [channels, length], of every layer of the scalar kernel; KernelError if it
         has none."""
 
+    def layer_times(self, input: NDArray[np.int8]) -> list[tuple[str, int]]:
+        """Name and nanoseconds of every layer of the scalar kernel in one run; KernelError for another kernel.
+        Those of the vector kernels: `libsedge bench --layers`, which compiles the net again to time them."""
+
     def check_canaries(self) -> None:
         """KernelError when the kernel wrote outside its arena."""
 

@@ -4,6 +4,7 @@
 #include "libsedge/libsedge.h"
 #include "shared_object.h"
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -76,6 +77,26 @@ struct Float32 {
     static constexpr const char* scrub = "sedge_scrub_f32";
 };
 
+struct Clock {
+    using Steady = std::chrono::steady_clock;
+    std::vector<std::pair<std::string, std::int64_t>> layers; // name, ns since the layer before
+    Steady::time_point last;
+    bool failed = false;
+};
+
+// Called from the model's code: no exception may leave it. The next layer's time begins when this is done.
+void time_layer(void* user, const char* name, const int8_t*, size_t, size_t) {
+    auto* clock = static_cast<Clock*>(user);
+    const auto now = Clock::Steady::now();
+    try {
+        clock->layers.emplace_back(
+            name, std::chrono::duration_cast<std::chrono::nanoseconds>(now - clock->last).count());
+    } catch (...) {
+        clock->failed = true;
+    }
+    clock->last = Clock::Steady::now();
+}
+
 template <class Api>
 class Model {
     using Value = typename Api::Value;
@@ -147,6 +168,23 @@ public:
             layers.append(py::make_tuple(layer.name, values));
         }
         return layers;
+    }
+
+    std::vector<std::pair<std::string, std::int64_t>> layer_times(const py::handle& input) {
+        const auto in =
+            require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
+        Clock clock;
+        const auto* data = static_cast<const std::int8_t*>(in.data());
+        check(locked([&] {
+                  clock.last = Clock::Steady::now();
+                  return trace_(&model_, data, time_layer, &clock);
+              }),
+              "layer_times");
+        check_canaries();
+        if (clock.failed) {
+            throw std::bad_alloc();
+        }
+        return clock.layers;
     }
 
     void check_canaries() const {
@@ -258,7 +296,9 @@ py::class_<Model<Api>> bind(py::module_& module, const char* name) {
 } // namespace
 
 void bind_model(py::module_& module) {
-    bind<Int8>(module, "Model").def("trace", &Model<Int8>::trace, py::arg("input"));
+    bind<Int8>(module, "Model")
+        .def("trace", &Model<Int8>::trace, py::arg("input"))
+        .def("layer_times", &Model<Int8>::layer_times, py::arg("input"));
     bind<Float32>(module, "FloatModel");
 }
 
