@@ -1,8 +1,8 @@
 """Headless Chromium for tests, driven by the DevTools protocol over a WebSocket; no network but loopback.
 
-    with Browser(folder) as browser:
-        browser.open("http://127.0.0.1:8765/")
-        browser.wait("document.title !== ''")
+with Browser(folder) as browser:
+    browser.open("http://127.0.0.1:8765/")
+    browser.wait("document.title !== ''")
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Browser:
         port = port_file.read_text().split("\n")[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
             pages = [target for target in json.load(answer) if target["type"] == "page"]
-        self._socket = connect(pages[0]["webSocketDebuggerUrl"], max_size=None, open_timeout=30)
+        address = pages[0]["webSocketDebuggerUrl"]
+        self._connection = connect(address, max_size=None, open_timeout=30, proxy=None)
+        self._socket = self._connection.__enter__()
         for domain in ("Page", "Runtime", "Log", "Accessibility"):
             self.call(f"{domain}.enable")
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.folder))
@@ -65,7 +67,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self._connection.__exit__(None, None, None)
         self._process.terminate()
         try:
             self._process.wait(10)

@@ -68,7 +68,8 @@ class Alarms:
         self._alarms: dict[str, Alarm] = {}
         self._counters: dict[str, int] = {}
         self._turns: list[Any] = []
-        self._turned_at = self._picture_at = 0.0
+        self._turned_at = 0.0
+        self._picture_at: float | None = None
 
     def picture(self, picture: Mapping[str, Any], now: float) -> None:
         """The pipeline said how it is."""
@@ -87,7 +88,7 @@ class Alarms:
 
     def tick(self, now: float) -> None:
         """Time passes, with or without a picture."""
-        if self._picture_at and now - self._picture_at > SILENT_S:
+        if self._picture_at is not None and now - self._picture_at > SILENT_S:
             self._raise("silent", now, 0)
         for alarm in list(self._alarms.values()):
             hold = 1.0 if alarm.id in ("silent", "stalled") else HOLD_S

@@ -19,13 +19,13 @@ POINTS, RATE_PICTURES, WINDOW_S = 600, 20, 60.0
 EDGES_S = tuple(2.0 ** (k / 2) / 1000 for k in range(-8, 25))
 
 
-def percentile(buckets: dict[int, int], percent: float) -> float:
-    """As `Latency.percentile`, of buckets."""
+def percentile(buckets: dict[int, int], percent: float, most: float) -> float:
+    """As `Latency.percentile`, of buckets; `most` is the longest time."""
     wanted, seen = math.ceil(sum(buckets.values()) * percent / 100), 0
     for bucket in sorted(buckets):
         seen += buckets[bucket]
         if seen >= wanted:
-            return upper_edge(bucket)
+            return min(upper_edge(bucket), most)
     return 0.0
 
 
@@ -72,7 +72,9 @@ class Board:
                 )
         self._rates.append((head["time"], head["counts"]["received"]))
         buckets = {int(bucket): number for bucket, number in head["latency"].items()}
-        if not self._latencies or head["time"] - self._latencies[-1][0] >= 1.0:
+        if not self._latencies:
+            self._latencies.append((head["time"], {}))
+        if head["time"] - self._latencies[-1][0] >= 1.0:
             self._latencies.append((head["time"], buckets))
         while len(self._latencies) > 1 and head["time"] - self._latencies[1][0] >= WINDOW_S:
             self._latencies.popleft()
@@ -88,7 +90,7 @@ class Board:
             return None
         head, spectrum = self.last
         whole = {int(bucket): number for bucket, number in head["latency"].items()}
-        before = self._latencies[0][1] if len(self._latencies) > 1 else {}
+        before = self._latencies[0][1]
         recent = {bucket: n - before.get(bucket, 0) for bucket, n in whole.items()}
         known = self._identifier is not None and spectrum.size == self._identifier.axis.size
         points = np.array(self._points, np.float32).reshape(-1, 4)
@@ -99,7 +101,9 @@ class Board:
             "latency": {
                 "bars": bars(recent),
                 "count": sum(whole.values()),
-                **{f"p{p}_ms": round(percentile(whole, p) * 1000, 4) for p in (50, 99)},
+                **{
+                    f"p{p}_ms": round(percentile(whole, p, head["latency_max_s"]) * 1000, 4) for p in (50, 99)
+                },
                 "max_ms": round(head["latency_max_s"] * 1000, 4),
             },
             "seen": self._identifier.seen(spectrum) if known and self._identifier is not None else {},

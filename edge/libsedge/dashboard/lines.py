@@ -60,13 +60,16 @@ class Identifier:
 
     def __init__(self, axis: np.ndarray, table: list[Line] | None = None) -> None:
         self.axis = np.asarray(axis, np.float64)
-        spacing = np.gradient(self.axis)
-        self.lines = []
-        self._tolerance = []
+        steps = np.diff(self.axis)
+        spacing = np.minimum(
+            np.append(steps, np.inf), np.insert(steps, 0, np.inf)
+        )  # beside a gap: the other side's
+        self.lines: list[Line] = []
+        self._tolerance: list[float] = []
         for line in read_table() if table is None else table:
-            near = int(np.searchsorted(self.axis, line.wavelength_nm).clip(0, self.axis.size - 1))
+            near = int(np.abs(self.axis - line.wavelength_nm).argmin())
             tolerance = max(TOLERANCE_NM, 1.5 * float(spacing[near]))
-            if abs(self.axis[near] - line.wavelength_nm) <= 2 * tolerance:  # on the axis, and in no gap of it
+            if abs(self.axis[near] - line.wavelength_nm) <= tolerance:  # on the axis, and in no gap of it
                 self.lines.append(line)
                 self._tolerance.append(tolerance)
         self._elements: dict[str, list[int]] = {}

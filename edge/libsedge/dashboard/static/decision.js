@@ -60,6 +60,7 @@ export function newModel(head) {
   chip.hidden = false;
   chip.className = `chip ${good ? "good" : "bad"}`;
   put(chip, good ? "✓ signature valid" : "✗ not verified");
-  put("signed", good ? `valid, key “${head.signer}” ${head.key.slice(0, 8)}…` : "not verified");
+  put("signed", good ? `valid, “${head.signer}”` : "not verified");
+  byId("signed").title = head.key ?? "";
   byId("simulated").hidden = !head.simulated;
 }

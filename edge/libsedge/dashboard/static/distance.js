@@ -1,6 +1,6 @@
 // Decisions and their confidence against the distance: marks, and a table of bins.
 import { byId, css, make, open, percent, put, rows } from "/static/dom.js";
-import { axis, mark, plot } from "/static/plot.js";
+import { axis, colour, mark, plot } from "/static/plot.js";
 
 let u = null, points = new Float32Array(0), labels = [], limit = 0;
 const count = () => points.length / 4;
@@ -22,19 +22,23 @@ function drawPoints(chart) {
   ctx.lineWidth = ratio;
   ctx.beginPath(); ctx.moveTo(bbox.left, y); ctx.lineTo(bbox.left + bbox.width, y); ctx.stroke();
   ctx.setLineDash([]);
-  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.fillText(`limit ${percent(limit)}`, bbox.left + 4 * ratio, y - 4 * ratio);
   for (let i = 0; i < points.length; i += 4) {
     const confidence = points[i + 1], none = Number.isNaN(confidence);
     mark(ctx, none ? -1 : points[i + 2], chart.valToPos(points[i], "x", true), chart.valToPos(none ? 0.02 : confidence, "y", true), r, points[i + 3] > 0);
   }
+  ctx.font = `600 ${11 * ratio}px system-ui, sans-serif`;
+  ctx.textAlign = "right";
+  ctx.strokeStyle = css("--card"); ctx.fillStyle = css("--ink"); ctx.lineWidth = 4 * ratio;
+  const end = bbox.left + bbox.width - 4 * ratio;
+  ctx.strokeText(`limit ${percent(limit)}`, end, y - 5 * ratio);
+  ctx.fillText(`limit ${percent(limit)}`, end, y - 5 * ratio);
   ctx.restore();
 }
 
 function legend() {
   const there = new Set();
   for (let i = 0; i < points.length; i += 4) there.add(Number.isNaN(points[i + 1]) ? -1 : points[i + 2]);
-  const key = [...there].sort((a, b) => a - b).join() + document.documentElement.dataset.theme;
+  const key = [...there].sort((a, b) => a - b).join() + colour(0);
   if (byId("legend").dataset.key === key) return;
   byId("legend").dataset.key = key;
   const items = [...there].sort((a, b) => a - b).map((i) => {
@@ -70,7 +74,7 @@ export function newModel(head) {
   u ??= plot(byId("distance"), {
     cursor: { show: false },
     scales: { x: { time: false, range: span }, y: { range: () => [0, 1.04] } },
-    axes: [axis("metres"), axis("", { size: 48, values: (c, all) => all.map((v) => (v <= 1 ? `${Math.round(100 * v)} %` : "")) })],
+    axes: [axis(), axis({ size: 48, values: (c, all) => all.map((v) => (v <= 1 ? `${Math.round(100 * v)} %` : "")) })],
     series: [{}, { paths: () => null, points: { show: false } }],
     hooks: { draw: [drawPoints] },
   }, [[0, 1], [0, 1]]);
@@ -82,7 +86,7 @@ export function show(newPoints) {
   const now = performance.now();
   if (now - calm < 450) return;
   calm = now;
-  put("distance-note", count() ? `last ${count()} decisions` : "no distances yet");
+  put("distance-note", count() ? `metres, last ${count()} decisions` : "no distances yet");
   legend(); table();
   u?.setData([span(), [0, 1]]);
 }

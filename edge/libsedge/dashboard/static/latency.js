@@ -36,8 +36,9 @@ function drawBars(chart) {
     ctx.lineWidth = 2 * ratio; ctx.setLineDash([6 * ratio, 4 * ratio]);
     ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, floor); ctx.stroke();
     ctx.font = `600 ${11 * ratio}px system-ui, sans-serif`;
-    ctx.textAlign = "right";
-    ctx.fillText("deadline", x - 5 * ratio, bbox.top + 11 * ratio);
+    const room = bbox.left + bbox.width - x > 64 * ratio;
+    ctx.textAlign = room ? "left" : "right";
+    ctx.fillText("deadline", x + (room ? 5 : -5) * ratio, bbox.top + 11 * ratio);
   }
   ctx.restore();
 }
@@ -46,10 +47,10 @@ export function newModel(head) {
   edges = head.edges_ms;
   u ??= plot(byId("latency"), {
     cursor: { show: false },
-    scales: { x: { time: false, range: span }, y: { range: () => [0, Math.max(1, ...bars) * 1.1] } },
+    scales: { x: { time: false, range: span }, y: { range: () => [0, Math.max(1, ...bars) * 1.2] } },
     axes: [
-      axis("ms", { splits: () => { const [a, b] = span(); return Array.from({ length: b - a + 1 }, (_, k) => a + k); }, values: (c, all) => all.map((v) => short(2 ** v)) }),
-      axis("", { size: 48 }),
+      axis({ splits: () => { const [a, b] = span(); return Array.from({ length: b - a + 1 }, (_, k) => a + k); }, values: (c, all) => all.map((v) => short(2 ** v)) }),
+      axis({ size: 48 }),
     ],
     series: [{}, { paths: () => null, points: { show: false } }],
     hooks: { draw: [drawBars] },
@@ -64,8 +65,8 @@ export function show(head) {
   bars = head.latency.bars;
   deadline = head.deadline_s === null ? null : head.deadline_s * 1000;
   const { p50_ms: p50, p99_ms: p99, max_ms: max, count } = head.latency;
-  const late = deadline === null ? "no deadline set" : `deadline ${short(deadline)} ms missed ${head.deadline_missed} times`;
-  put("latency-text", `since the start, ${count} frames: half within ${p50.toFixed(2)} ms, 99 % within ${p99.toFixed(2)} ms, longest ${max.toFixed(2)} ms; ${late}`);
+  const late = deadline === null ? "no deadline set" : `${head.deadline_missed} missed the deadline of ${short(deadline)} ms`;
+  put("latency-text", `${count} frames since the start: half within ${p50.toFixed(2)}, 99 % within ${p99.toFixed(2)}, longest ${max.toFixed(2)} ms; ${late}`);
   u?.setData([span(), [0, 1]]);
   if (open("latencies")) rows("latencies", bars.map((n, i) => [short(edges[i]), n]).filter(([, n]) => n));
 }

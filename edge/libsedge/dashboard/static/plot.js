@@ -4,9 +4,8 @@ import { css } from "/static/dom.js";
 const plots = [];
 const ink = (name) => () => css(name);
 
-export const axis = (label, more = {}) => ({
-  label, stroke: ink("--muted"), font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", labelSize: 18,
-  size: label ? 34 : 44, gap: 3, grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), size: 4 }, ...more,
+export const axis = (more = {}) => ({
+  stroke: ink("--muted"), font: "12px system-ui, sans-serif", size: 26, gap: 3, grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), size: 4 }, ...more,
 });
 
 /** A uPlot in `host` that follows its size; `data` begins empty. */

@@ -7,6 +7,19 @@ let wavelengths = new Float32Array(0), elements = [], range = null, auto = true,
 const chosen = new Set();
 const often = new Map(); // element -> how much of the last second it was seen
 
+// A square-root scale: noise of counted photons has the same height everywhere, and weak lines stay visible.
+const root = (v) => Math.sign(v) * Math.sqrt(Math.abs(v)), square = (v) => Math.sign(v) * v * v;
+
+/** Round numbers for the axis, about evenly spaced under the root. */
+function roots(chart, i, low, high) {
+  const splits = [];
+  for (let k = 0; k <= 5; k++) {
+    const v = square(root(high) * (k / 5)), unit = 10 ** Math.max(0, Math.floor(Math.log10(v || 1)));
+    splits.push(Math.floor(v / unit + 1e-9) * unit);
+  }
+  return [...new Set(splits)];
+}
+
 function whole() { return wavelengths.length ? [wavelengths[0], wavelengths[wavelengths.length - 1]] : [0, 1]; }
 
 function drawLines(chart) {
@@ -26,15 +39,20 @@ function drawLines(chart) {
       if (nm < from || nm > to) return;
       const x = chart.valToPos(nm, "x", true), width = ctx.measureText(item.element).width + 4 * ratio;
       const row = taken.findIndex((spans) => spans.every(([a, b]) => x + width / 2 < a || x - width / 2 > b));
-      ctx.lineWidth = (there.has(i) ? 1.6 : 1) * ratio;
-      ctx.setLineDash(there.has(i) ? [] : [3 * ratio, 4 * ratio]);
-      ctx.globalAlpha = there.has(i) ? 0.9 : 0.45;
-      const y = bbox.top + (row < 0 ? 0 : row + 1) * 13 * ratio;
-      ctx.beginPath(); ctx.moveTo(x, y); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
-      if (row < 0 || !there.has(i)) return;
+      const y = bbox.top + (row < 0 ? 3 : row + 1) * 13 * ratio, bottom = bbox.top + bbox.height;
+      ctx.lineWidth = ratio;
+      if (!there.has(i)) { // not seen: a short broken mark at the foot
+        ctx.globalAlpha = 0.6; ctx.setLineDash([3 * ratio, 3 * ratio]);
+        ctx.beginPath(); ctx.moveTo(x, bottom); ctx.lineTo(x, bottom - 16 * ratio); ctx.stroke();
+        return;
+      }
+      ctx.setLineDash([]);
+      ctx.globalAlpha = 0.4;
+      ctx.beginPath(); ctx.moveTo(x, y); ctx.lineTo(x, bottom); ctx.stroke();
+      if (row < 0) return;
       taken[row].push([x - width / 2, x + width / 2]);
       ctx.globalAlpha = 1;
-      ctx.fillText(item.element, x, y - 3 * ratio);
+      ctx.fillText(item.element, Math.max(x, bbox.left + width / 2), y - 3 * ratio);
     });
   });
   ctx.restore();
@@ -103,8 +121,8 @@ export function newModel(head, numbers) {
   }));
   u ??= plot(byId("spectrum"), {
     cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false } },
-    scales: { x: { time: false, range: () => range ?? whole() }, y: { range: (c, low, high) => [Math.min(0, low), high > 0 ? high * 1.18 : 1] } },
-    axes: [axis("nm, vacuum"), axis("", { size: 58, values: (c, all) => all.map((v) => (Math.abs(v) >= 10000 ? `${(v / 1000).toFixed(0)}k` : `${v}`)) })],
+    scales: { x: { time: false, range: () => range ?? whole() }, y: { distr: 100, fwd: root, bwd: square, range: (c, low, high) => [Math.min(0, low), high > 0 ? high * 1.4 : 1] } },
+    axes: [axis({ space: 70 }), axis({ size: 52, splits: roots, filter: (c, splits) => splits, values: (c, all) => all.map((v) => (Math.abs(v) >= 10000 ? `${v / 1000}k` : `${v}`)) })],
     series: [{}, { stroke: () => css("--ink"), width: 1, points: { show: false }, label: "counts" }],
     hooks: {
       draw: [drawLines],
@@ -125,7 +143,7 @@ export function show(head, values) {
   if (now - calm > 250) { calm = now; refreshSeen(); refreshTable(); }
   let high = -Infinity;
   for (const value of values) if (value > high) high = value;
-  put("spectrum-note", `counts, highest ${high.toFixed(0)}${head.frame && head.frame.role !== "light" ? `, ${head.frame.role} frame` : ""}`);
+  put("spectrum-note", `highest ${high.toFixed(0)}${head.frame && head.frame.role !== "light" ? `, ${head.frame.role} frame` : ""}`);
   draw();
 }
 
