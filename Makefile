@@ -10,6 +10,7 @@
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
 # make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: hours on 2 cores; resumable)
 # make sanitize  kernels, decoder, preprocessing and runner under AddressSanitizer and UBSan (about 10 minutes)
+# make bench-arm  its last part alone: instructions per inference on emulated aarch64, ours and other runtimes' (2 minutes)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # make wheels  manylinux wheels for x86-64 and aarch64 in dist/ (installs mmdebstrap where root)
 # Each sets up its own virtual environment in .venv first.
@@ -29,7 +30,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench agreement campaign sanitize bench-suite study-small study wheels clean
+.PHONY: demo test soak powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -82,6 +83,10 @@ $(VENV)/.peers: $(VENV)/.installed
 
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/peers.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/arm_peers.py
+
+bench-arm: $(VENV)/.peers
+	$(BIN)/python benchmarks/arm_peers.py
 
 agreement: $(VENV)/.installed
 	$(BIN)/python -m libsedge_native.agreement

@@ -1,7 +1,7 @@
-"""Instructions an inference takes on each kernel, counted under qemu-user: emulated, exact, no time.
+"""Instructions an inference takes on each kernel (libsedge_native/counting.py) stay within a budget.
 
-The count is marginal, (runs of 4 minus runs of 1) / 3, so that start-up, self-test and scrub cancel. The budget is
-for one compiler version; `LIBSEDGE_REWRITE_BUDGET=1 python -m pytest tests/arm/test_instructions.py` writes a new one.
+The budget is for one compiler version; `LIBSEDGE_REWRITE_BUDGET=1 python -m pytest tests/arm/test_instructions.py`
+writes a new one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 from libsedge_native import toolchain
+from libsedge_native.counting import build_plugin, executed, per_inference
 from libsedge_native.emulate import Machine
 from libsedge_native.generate import generate
 from libsedge_native.ir import Graph
 from libsedge_native.passes import tile
-from libsedge_native.random_graph import random_graph, random_inputs
+from libsedge_native.random_graph import random_graph
 from libsedge_native.targets import compiler, isas_of
 
 HERE = Path(__file__).parent
@@ -46,23 +47,8 @@ def counting(machine: Machine) -> Machine:
         pytest.skip("counted by `make test-arm` only, to keep `make test` short")
     if machine.target.native or not shutil.which("cc"):
         pytest.skip("needs an emulated machine and a C compiler (cc)")
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    plugin = machine.folder / "libcount.so"
-    subprocess.run(["cc", *flags, "-o", plugin, HERE / "count_instructions.c"], check=True)
+    build_plugin(machine.folder)
     return machine
-
-
-def executed(machine: Machine, so: bytes, graph: Graph, isa: str, times: int) -> int:
-    """Instructions of a whole process that runs one input `times` times."""
-    x = random_inputs(graph, 0, 5)[-1:]
-    cpu = machine.target.cpus[-1][0]
-    arguments = ["run", isa, str(times)]
-    machine.call(so, arguments, x.tobytes(), cpu, plugin="./libcount.so,out=count.txt")
-    return int((machine.folder / "count.txt").read_text())
-
-
-def per_inference(machine: Machine, so: bytes, graph: Graph, isa: str) -> int:
-    return round((executed(machine, so, graph, isa, 4) - executed(machine, so, graph, isa, 1)) / 3)
 
 
 def over_budget(counts: dict[str, int], budget: dict[str, int]) -> dict[str, str]:

@@ -13,10 +13,11 @@ from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAverage
 from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
 from libsedge_native.passes.describe import describe, describe_part
 from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
+from libsedge_native.passes.neon_slide import slide, slide_tile
 from libsedge_native.passes.pack_weights import pack, pack_depthwise
 from libsedge_native.passes.parameters import add_shape, average_multipliers, table
 from libsedge_native.passes.single_channels import channel_by_channel
-from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa, choose_tile
+from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa
 from libsedge_native.reference import average_multiplier
 
 
@@ -117,11 +118,12 @@ class _Lowering:
         """A convolution with its pool, and summed up where only a global average reads it."""
         isa, width = self.isa, self.values[stage.inputs[0]].width
         channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
-        tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
+        sliding = slide(stage, width, isa)
+        tile = slide_tile(stage, sliding, channels // isa.lanes, isa)
         assert tile is not None
         matrix = on_tiles(stage, isa)
         vectors = 1 if matrix else tile.vectors  # tiles take one register of channels each
-        packed = pack(conv, stage.x, width, channels, vectors, isa, run_unit(stage, isa))
+        packed = pack(conv, stage.x, width, channels, vectors, isa, run_unit(stage, isa), sliding)
         source = self.source(stage.inputs[0], conv.pads[0])
         readers = self.readers(stage.name)
         summed = len(readers) == 1 and isinstance(readers[0].ops[0], GlobalAveragePool)
@@ -137,6 +139,7 @@ class _Lowering:
             "run_stride": conv.dilation * width,
             "pool": stage.pool,
             **({} if matrix else {"rows": tile.rows, "vectors": tile.vectors}),
+            **(sliding.shape() if isa.slides else {}),
             "biased": int(packed.biased),
             "sum": int(summed),
             **margins,

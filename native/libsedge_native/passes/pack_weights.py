@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.constants import DTYPES
 from libsedge_native.ir import Conv1d, Tensor
+from libsedge_native.passes.neon_slide import READ_ALONE, Slide
 from libsedge_native.passes.tile import VectorIsa
 from libsedge_native.reference import multiplier
 
@@ -74,7 +75,14 @@ def can_be_biased(
 
 
 def pack(
-    conv: Conv1d, x: Tensor, width: int, channels: int, vectors: int, isa: VectorIsa, unit: int = 4
+    conv: Conv1d,
+    x: Tensor,
+    width: int,
+    channels: int,
+    vectors: int,
+    isa: VectorIsa,
+    unit: int = 4,
+    slide: Slide = READ_ALONE,
 ) -> Packed:
     """Pack for windows over bytes [position][width].
 
@@ -98,14 +106,17 @@ def pack(
     steps = np.zeros((channels, runs, run_steps * 4), np.int8)
     steps[:, :, :length] = window.reshape(channels, runs, length)
     steps = steps.reshape(channels // lanes, lanes, runs * run_steps, 4)
+    whole = slide.taps > 0 and isa.slides == "quads"
+    if slide.taps and not whole:
+        steps = slide.order(steps, isa)
     panels = [
         steps[first : first + vectors].transpose(2, 0, 1, 3).reshape(-1)
         for first in range(0, len(steps), vectors)
     ]
-    packed = np.concatenate(panels)
+    packed = np.concatenate(panels) if not whole else slide.order(steps, isa).reshape(-1)
     if isa.order == "alternate":  # weights 0, 2 and then 1, 3 of every lane, registers apart
         packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 3, 1, 2).reshape(-1)
-    elif isa.order == "halves":  # weights 0, 1 and then 2, 3 of every lane
+    elif isa.order == "halves" and not whole:  # weights 0, 1 and then 2, 3 of every lane
         packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 2, 1, 3).reshape(-1)
     packed = packed.astype(DTYPES[isa.weight_ctype])
 

@@ -21,6 +21,9 @@ class VectorIsa:
     byte_offset: int = 128
     #: convolutions may run on matrix tiles (passes/matrix_tiles.py)
     matrix: bool = False
+    #: windows of neighbouring positions share loaded registers (passes/neon_slide.py), multiplied by one lane
+    #: ("lanes") or whole ("quads")
+    slides: str = ""
 
     @property
     def widest(self) -> int:
@@ -39,8 +42,8 @@ VECTOR_ISAS: dict[str, VectorIsa] = {
     "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
     "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
     "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
-    "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 4}, "int8_t", byte_offset=0),
-    "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "int8_t", "halves", byte_offset=0),
+    "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 6}, "int8_t", byte_offset=0, slides="lanes"),
+    "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "int8_t", "halves", byte_offset=0, slides="quads"),
     "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "int8_t", "halves", byte_offset=0),
 }
 

@@ -61,7 +61,9 @@ SEDGE_INLINE Input quarter(Quad x) {
 }
 
 #define SEDGE_QUADS 1
+#define SEDGE_OWN_TILE "neon_quads.inc"
 #include "vector_net.inc"
+#undef SEDGE_OWN_TILE
 #undef SEDGE_QUADS
 
 } // namespace neon

@@ -45,24 +45,9 @@ using Quad = int8x16_t; /* sixteen activations: four steps of one row */
 
 SEDGE_INLINE Quad load_quad(const uint8_t* x) { return vld1q_s8(reinterpret_cast<const int8_t*>(x)); }
 
-template <size_t Step>
-struct Quarter { /* activations 4 * Step to 4 * Step + 3 */
-    Quad quad;
-};
-
-template <size_t Step>
-SEDGE_INLINE Quarter<Step> quarter(Quad x) {
-    return {x};
-}
-
-template <size_t Step>
-SEDGE_INLINE Acc dot(Acc acc, Quarter<Step> x, Weights w) {
-    return vdotq_laneq_s32(acc, w, x.quad, Step);
-}
-
-#define SEDGE_QUADS 1
+#define SEDGE_OWN_TILE "neon_lanes.inc"
 #include "vector_net.inc"
-#undef SEDGE_QUADS
+#undef SEDGE_OWN_TILE
 
 } // namespace neondot
 } // namespace sedge
