@@ -14,6 +14,7 @@ function span() {
 }
 
 function drawPoints(chart) {
+  legend();
   const { ctx, bbox } = chart, ratio = devicePixelRatio || 1, r = (count() > 250 ? 3 : 4) * ratio;
   ctx.save();
   const y = chart.valToPos(limit, "y", true);
@@ -87,7 +88,7 @@ export function show(newPoints) {
   if (now - calm < 450) return;
   calm = now;
   put("distance-note", count() ? `metres, last ${count()} decisions` : "no distances yet");
-  legend(); table();
+  table();
   u?.setData([span(), [0, 1]]);
 }
 

@@ -49,7 +49,7 @@ export function newModel(head) {
     cursor: { show: false },
     scales: { x: { time: false, range: span }, y: { range: () => [0, Math.max(1, ...bars) * 1.2] } },
     axes: [
-      axis({ splits: () => { const [a, b] = span(); return Array.from({ length: b - a + 1 }, (_, k) => a + k); }, values: (c, all) => all.map((v) => short(2 ** v)) }),
+      axis({ splits: () => { const [a, b] = span(); const step = Math.ceil((b - a) / 9); return Array.from({ length: Math.floor((b - a) / step) + 1 }, (_, k) => a + k * step); }, values: (c, all) => all.map((v) => short(2 ** v)) }),
       axis({ size: 48 }),
     ],
     series: [{}, { paths: () => null, points: { show: false } }],
