@@ -25,6 +25,8 @@ class Target:
     packages: tuple[str, ...]
     #: instruction sets besides "scalar", fastest first
     isas: tuple[str, ...] = ()
+    #: the same for float32 models
+    float_isas: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     #: libraries behind the C library
     link: tuple[str, ...] = ("-lgcc", "-lc")
@@ -53,6 +55,7 @@ TARGETS: dict[str, Target] = {
             "x86_64-linux-gnu-g++",
             ("g++-x86-64-linux-gnu",),
             VECTOR_ISAS,
+            ("avx512", "avx2"),
             link=(),
         ),
         Target(
@@ -61,6 +64,7 @@ TARGETS: dict[str, Target] = {
             "aarch64-linux-gnu-g++",
             ("g++-aarch64-linux-gnu", "qemu-user"),
             ("neondot", "neon"),
+            ("neon",),
             emulator="qemu-aarch64",
             sysroot="/usr/aarch64-linux-gnu",
             cpus=(

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge import _core
+from libsedge.cli import main
 from libsedge.errors import IsaNotBuiltError, ModelError, SelfTestError, UnknownIsaError
 from libsedge_native import float_reference, toolchain, verify
 from libsedge_native.float_bound import error_bound
@@ -238,3 +240,26 @@ def test_the_sources_compile_without_warnings_and_need_only_memcpy_and_memset(tm
     subprocess.run(command, cwd=tmp_path, check=True)
     found = subprocess.run(["nm", "-u", "model.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert {line.split()[-1] for line in found.stdout.splitlines()} <= {"memcpy", "memset"}
+
+
+def test_the_command_writes_a_folder_that_compiles_as_it_says(tmp_path: Path) -> None:
+    graph = dequantised(random_graph(5))
+    (tmp_path / "model.onnx").write_bytes(to_onnx(graph))
+    arguments = ["sources", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "drop")]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 2
+    assert "quantisation" in refused.output
+    result = CliRunner().invoke(main, [*arguments, "--precision", "float32"])
+    assert result.exit_code == 0, result.output
+    assert "avx512, avx2, neon, scalar" in result.output
+    (tmp_path / "drop" / "main.cpp").write_text(
+        '#include "model.h"\nint main() {\n    alignas(64) static uint8_t arena[SEDGE_NET_ARENA_BYTES];\n'
+        "    sedge_model_f32 model;\n"
+        "    if (sedge_init_f32(&model, &sedge_net_net, 0, arena, sizeof arena) != SEDGE_OK)\n        return 1;\n"
+        "    return sedge_self_test_f32(&model) == SEDGE_OK ? 0 : 2;\n}\n"
+    )
+    sources = sorted((tmp_path / "drop").glob("*.cpp"))
+    flags = ["-std=c++17", "-O2", "-o", str(tmp_path / "program")]
+    command = [*toolchain.host_compiler(), *flags, *map(str, sources)]
+    subprocess.run(command, check=True)
+    assert subprocess.run([tmp_path / "program"], check=False).returncode == 0

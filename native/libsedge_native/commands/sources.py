@@ -13,6 +13,7 @@ from libsedge.bundle import Bundle, read_once
 from libsedge.errors import ConfigError
 from numpy.typing import NDArray
 
+from libsedge_native.float_generate import generate_float
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
 from libsedge_native.toolchain import compile_object, compile_shared, write_sources
@@ -58,22 +59,35 @@ def write_folder(generated: GeneratedModel, folder: Path, more: dict[str, bytes]
     metavar="NAME",
     help="Only this machine's kernels, and the compiled model beside the sources; cortex-m4 and so on too.",
 )
-def sources(file: Path, output: Path, target: str | None) -> None:
-    """Write the C++ of a bundle or of an int8 QDQ ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="float32: from a plain float ONNX file, nothing quantised.",
+)
+def sources(file: Path, output: Path, target: str | None, precision: str) -> None:
+    """Write the C++ of a bundle or of an ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
+
+    The file is a bundle or int8 QDQ ONNX; with --precision float32 it is ONNX of the same ops in float32.
 
     Without --target it has the kernels of every machine; each compiler leaves out what its machine cannot have. No
     heap and no library but memcpy and memset; the sizes are macros of model.h.
     """
     onnx, goldens = read_model(file)
-    if target in BARE:
-        generated = generate(onnx, goldens, ())
-        more = {"model.o": compile_object(generated, BARE[target])}
-    elif target is not None:
-        generated = generate(onnx, goldens, target_of(target).isas)
-        more = {"model.so": compile_shared(generated, target)}
-    else:
+    machine = None if target is None or target in BARE else target_of(target)
+    if precision == "float32":
+        every = None if target is None else ()
+        generated = generate_float(onnx, isas=every if machine is None else machine.float_isas)
+    elif target is None:
         generated = generate(onnx, goldens, isas_of(TARGETS))
-        more = {}
+    else:
+        generated = generate(onnx, goldens, () if machine is None else machine.isas)
+    more = {}
+    if target in BARE:
+        more["model.o"] = compile_object(generated, BARE[target])
+    elif machine is not None:
+        more["model.so"] = compile_shared(generated, machine.name)
     write_folder(generated, output, more)
     click.echo(f"{output}: {len(generated.files)} sources, kernels {', '.join(generated.isas)}")
     click.echo(
