@@ -13,6 +13,7 @@ from libsedge.errors import SedgeError
 from libsedge.frame import Frame, encode
 from libsedge.journal import Record
 from libsedge.ledger import Key
+from libsedge.shadow import ERROR, Shadow
 
 
 class FrameClassifier(Protocol):
@@ -32,6 +33,10 @@ class FrameClassifier(Protocol):
     ) -> Decision: ...
 
 
+def _failed(decision: Decision) -> bool:
+    return decision.reason is not None and decision.reason.startswith(ERROR)
+
+
 class Decider:
     """Decides with `classifier`, which may be exchanged between two frames; keeps the dark of every stream.
 
@@ -40,6 +45,10 @@ class Decider:
 
     def __init__(self, classifier: FrameClassifier, saturation: float | None) -> None:
         self.classifier = classifier
+        #: errors instead of a decision, of this classifier, one after another
+        self.failures = 0
+        #: another classifier that decides unheard, and its account
+        self.shadow: tuple[FrameClassifier, Shadow] | None = None
         self._saturation = saturation
         self._darks: dict[int, np.ndarray] = {}
 
@@ -59,25 +68,30 @@ class Decider:
             return "dark", None if finite else Decision(None, None, None, None, False, "non_finite")
         if frame.passive:
             return "passive", None
-        return "light", self._classify(frame, frame.values)
+        decision = self._classify(self.classifier, frame, frame.values)
+        self.failures = self.failures + 1 if _failed(decision) else 0
+        if self.shadow is not None:
+            other, shadow = self.shadow
+            shadow.look(decision, lambda: self._classify(other, frame, frame.values))
+        return "light", decision
 
     def decide_average(self, frames: Sequence[Frame]) -> Decision:
         """The decision about the mean of several frames of one stream and length."""
         total = np.zeros(frames[0].values.size)
         for frame in frames:
             total += frame.values
-        return self._classify(frames[0], (total / len(frames)).astype(np.float32))
+        return self._classify(self.classifier, frames[0], (total / len(frames)).astype(np.float32))
 
-    def _classify(self, frame: Frame, values: np.ndarray) -> Decision:
+    def _classify(self, classifier: FrameClassifier, frame: Frame, values: np.ndarray) -> Decision:
         try:
-            return self.classifier.classify(
+            return classifier.classify(
                 values,
                 self._darks.get(frame.stream_id),
                 saturation=self._saturation,
                 distance_m=frame.distance_mm / 1000 if frame.distance_mm else math.nan,
             )
         except SedgeError as error:  # the frame keeps its place in the journal, with what went wrong
-            return Decision(None, None, None, None, False, f"error: {type(error).__name__}")
+            return Decision(None, None, None, None, False, f"{ERROR}{type(error).__name__}")
 
     def record(self, key: Key, frame: Frame, role: str, decision: Decision | None) -> Record:
         """The frame's row; `decision` None leaves its columns empty."""

@@ -14,7 +14,9 @@ from libsedge.errors import SedgeError
 from libsedge.manifest import parse_json, parse_version
 
 FORMAT, VERSION = "libsedge-model-store", 1
-STATES = ("staged", "self-test", "active", "good", "bad")
+STATES = ("staged", "self-test", "shadow", "active", "good", "bad")
+#: the current version is on trial
+TRIAL = ("shadow", "active")
 #: a version on trial gets so many starts without a clean end
 MAX_STARTS = 3
 STORE, BUNDLE = "store.json", "model.sedge"

@@ -4,9 +4,10 @@
     DIR/NAME/<version>/model.sedge      installed bundles
     DIR/NAME/.lock                      held while something changes
 
-A version is *staged* by `install`, in *self-test* while `activate` proves it, *active* while it is on trial, and
-*good* once it has worked (`mark_good`); *bad* is a version that failed. `install` and `activate` are two commands on
-purpose: no single action, and nothing that comes over a wire, puts a model in place.
+A version is *staged* by `install`, in *self-test* while `activate` proves it, *shadow* while it decides unheard beside
+the one before (`libsedge run --shadow`), *active* while it is on trial, and *good* once it has worked (`mark_good`);
+*bad* is a version that failed. `install` and `activate` are two commands on purpose: no single action, and nothing that
+comes over a wire, puts a model in place.
 
 Current, previous, states and the counter stand in one file, so that a crash at any moment leaves the old or the new
 state and nothing between; two links could not be switched in one rename. The file is written under another name,
@@ -35,7 +36,7 @@ from libsedge.bundle import Bundle, read_once
 from libsedge.errors import IsaNotBuiltError, IsaNotRunnableError, SedgeError, UnknownIsaError
 from libsedge.keys import TrustedKey
 from libsedge.manifest import parse_version
-from libsedge.model_state import BUNDLE, MAX_STARTS, STORE, Disk, Entry, ModelStoreError, State
+from libsedge.model_state import BUNDLE, MAX_STARTS, STORE, TRIAL, Disk, Entry, ModelStoreError, State
 
 _ISA_ERRORS = (UnknownIsaError, IsaNotBuiltError, IsaNotRunnableError)
 
@@ -221,11 +222,22 @@ class ModelStore:
             self._save(state)
             return state
 
+    def note_shadow(self, version: str, *, begins: bool) -> None:
+        """The current version, on trial, begins to decide in the shadow of the one before, or has come out of it.
+
+        Nothing for any other version.
+        """
+        with self._changing():
+            state = self.state()
+            if version == state.current and state.versions[version].state in TRIAL:
+                entry = replace(state.versions[version], state="shadow" if begins else "active")
+                self._save(state.with_entry(version, entry))
+
     def mark_good(self, version: str) -> None:
         """The current version has worked: its counter is the floor from now on. Nothing for any other version."""
         with self._changing():
             state = self.state()
-            if version == state.current and state.versions[version].state == "active":
+            if version == state.current and state.versions[version].state in TRIAL:
                 floor = max(state.floor, state.versions[version].counter)
                 self._save(replace(state.with_state(version, "good"), floor=floor))
 
@@ -256,7 +268,7 @@ class ModelStore:
                 )
             entry = state.versions[state.current]
             try:
-                if entry.state == "active" and entry.starts >= MAX_STARTS and state.previous is not None:
+                if entry.state in TRIAL and entry.starts >= MAX_STARTS and state.previous is not None:
                     raise _NeverEndedWellError(
                         f"was started {entry.starts} times and never ended well",
                         file=self.path(state.current),
@@ -280,7 +292,7 @@ class ModelStore:
         bundle = self._open(state, state.current)
         bundle.model(isa)
         entry = state.versions[state.current]
-        if entry.state == "active" and entry.starts < MAX_STARTS:
+        if entry.state in TRIAL and entry.starts < MAX_STARTS:
             self._save(state.with_starts(state.current, entry.starts + 1))
         return bundle
 

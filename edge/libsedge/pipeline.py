@@ -30,6 +30,7 @@ from libsedge.journal import Journal, Record
 from libsedge.journal_rows import BurstRecord
 from libsedge.latency import Latency
 from libsedge.ledger import Key, Ledger
+from libsedge.shadow import Shadow
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
 
@@ -144,11 +145,29 @@ class Pipeline:
 
         Raises ConfigError where it is bound to another number of channels.
         """
+        self._check_channels(classifier)
+        with self.ledger.lock:
+            self._next = classifier
+
+    def shadow(self, classifier: FrameClassifier, frames: int) -> Shadow:
+        """Let `classifier` decide the next `frames` light frames unheard; its account, from any thread.
+
+        A swap ends it. Raises ConfigError as `swap`.
+        """
+        self._check_channels(classifier)
+        shadow = Shadow(frames)
+        self._decider.shadow = (classifier, shadow)
+        return shadow
+
+    @property
+    def failures(self) -> int:
+        """Errors instead of decisions, one after another, of the classifier in charge."""
+        return 0 if self._next is not None else self._decider.failures
+
+    def _check_channels(self, classifier: FrameClassifier) -> None:
         channels = self._decider.classifier.channels
         if classifier.channels != channels:
             raise ConfigError(f"the stream has {channels}", field="channels", value=classifier.channels)
-        with self.ledger.lock:
-            self._next = classifier
 
     @property
     def stopping(self) -> bool:
@@ -316,7 +335,7 @@ class Pipeline:
             swapped, self._next = self._next, None
         if swapped is not None:
             self._end_burst()
-            self._decider.classifier = swapped
+            self._decider.classifier, self._decider.shadow, self._decider.failures = swapped, None, 0
             if swapped.digest is not None:
                 self._journal.note_model(swapped.digest)
 

@@ -3,6 +3,10 @@
 The new version is opened, verified and self-tested in a thread of its own while the old one goes on deciding; then
 the pipeline's worker takes the ready classifier between two frames. So no frame waits for the disk, none is lost, and
 none is decided by a model that is half there. Where anything fails the old one goes on.
+
+With `shadow_frames` the new version first decides that many light frames unheard, beside the old one; an error there
+sends it back. A version on trial that gives `FAILURES` errors instead of decisions in a row is left for the one before
+it at once.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable
 
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
-from libsedge.errors import SedgeError
+from libsedge.errors import ConfigError, SedgeError
 from libsedge.ledger import Ledger
 from libsedge.model_state import ModelStoreError
 from libsedge.model_store import ModelStore
@@ -26,9 +30,15 @@ class StoreRun:
     """
 
     FRAMES = 100
+    FAILURES = 3
 
-    def __init__(self, store: ModelStore, bundle: Bundle, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: ModelStore, bundle: Bundle, say: Callable[[str], None], shadow_frames: int = 0
+    ) -> None:
+        if shadow_frames < 0:
+            raise ConfigError("must be 0 or more frames", field="shadow", value=shadow_frames)
         self.bundle = bundle
+        self._shadow_frames = shadow_frames
         #: set from a signal handler: look at the store
         self.requested = False
         self._store, self._say = store, say
@@ -47,6 +57,10 @@ class StoreRun:
         with self._lock:
             if not self._settled and ledger.journaled >= self._from + self.FRAMES:
                 self._note(self._store.mark_good)
+
+    def _failed(self, pipeline: Pipeline) -> bool:
+        """True when the version on trial has to be left."""
+        return not self._settled and pipeline.failures >= self.FAILURES
 
     def end(self, ledger: Ledger) -> None:
         """The run came to a clean end; stops watching first."""
@@ -78,6 +92,13 @@ class StoreRun:
 
         def work() -> None:
             while not self._closed.wait(0.1):
+                if self._failed(pipeline):
+                    try:
+                        self._leave(pipeline, make, swapped)
+                    except SedgeError as error:
+                        self._say(f"warning: {self.version} fails, and there is no way back: {error}")
+                        self._settled = True
+                    continue
                 self.look(pipeline.ledger)
                 if self.requested:
                     self.requested = False
@@ -106,6 +127,48 @@ class StoreRun:
         if bundle.digest == self.bundle.digest:
             return
         classifier = make(bundle)
+        if self._shadow_frames and not self._passes(pipeline, bundle, classifier):
+            return
+        self._exchange(pipeline, bundle, classifier, swapped)
+
+    def _passes(self, pipeline: Pipeline, bundle: Bundle, classifier: Classifier) -> bool:
+        """Let the new version decide in the shadow; False where it failed there, or the run ends meanwhile."""
+        version = bundle.manifest["version"]
+        self._store.note_shadow(version, begins=True)
+        self._say(f"{version} decides {self._shadow_frames} frames in the shadow of {self.version}")
+        shadow = pipeline.shadow(classifier, self._shadow_frames)
+        while not shadow.ended.wait(0.1):
+            if self._closed.is_set():
+                return False
+        self._say(f"{version}: {shadow.text()}")
+        if shadow.failed:
+            self._store.rollback()
+            self._say(f"warning: {version} is bad; {self.version} goes on")
+            return False
+        self._store.note_shadow(version, begins=False)
+        return True
+
+    def _leave(
+        self,
+        pipeline: Pipeline,
+        make: Callable[[Bundle], Classifier],
+        swapped: Callable[[Bundle, Classifier], None],
+    ) -> None:
+        """Back to the version before, which is proven again first."""
+        failed = self.version
+        state = self._store.rollback()
+        assert state.current is not None
+        bundle = self._store.open_current()[0]
+        self._say(f"warning: {failed} failed {self.FAILURES} times in a row: back to {state.current}")
+        self._exchange(pipeline, bundle, make(bundle), swapped)
+
+    def _exchange(
+        self,
+        pipeline: Pipeline,
+        bundle: Bundle,
+        classifier: Classifier,
+        swapped: Callable[[Bundle, Classifier], None],
+    ) -> None:
         with self._lock, pipeline.ledger.lock:
             pipeline.swap(classifier)
             self.bundle, self._settled = bundle, False

@@ -168,6 +168,14 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     metavar="[HOST:PORT]",
     help=f"Serve the live page here; without a value on {DASHBOARD_ADDRESS}.",
 )
+@click.option(
+    "--shadow",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="FRAMES",
+    help="With --store: a new version first decides so many frames unheard.",
+)
 @click.option("--safe-mode", is_flag=True, help="Journal frames, decide nothing; needs no model.")
 @click.option(
     "--crash-limit",
@@ -198,6 +206,7 @@ def run(
     isa: str | None,
     health_address: str | None,
     dashboard_address: str | None,
+    shadow: int,
     safe_mode: bool,
     crash_limit: int,
     as_json: bool,
@@ -276,7 +285,7 @@ def run(
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         store_run: StoreRun | None = None
         if store is not None and opened is not None:
-            store_run = StoreRun(store, opened, say)
+            store_run = StoreRun(store, opened, say, shadow)
             cleanup.callback(store_run.close)
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _on_hang_up(store_run))
             store_run.watch(
