@@ -24,9 +24,8 @@ from typing import Any
 
 import nets
 import numpy as np
-import peak
 import runtimes
-from libsedge_native import reference, timing, toolchain
+from libsedge_native import peak, reference, timing, toolchain
 from libsedge_native.random_graph import random_inputs
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "openvino", "torch", "libsedge")

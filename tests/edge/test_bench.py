@@ -52,6 +52,20 @@ def test_measure_sees_time_pass() -> None:
     assert (times >= 2_000_000).all()
 
 
+def test_bench_layers_are_those_of_the_net(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = call("bench", tiny_model.path, "--count", 10, "--isa", "scalar", "--layers", "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["layers"]
+    assert [(row["isa"], row["macs"]) for row in rows if row["macs"]] == [
+        ("scalar", 6 * 7 * 99),
+        ("scalar", 4 * 6 * 24),
+    ]
+    monkeypatch.setattr("libsedge.commands.bench.entry_points", lambda group: [])
+    result = call("bench", tiny_model.path, "--count", 10, "--layers")
+    assert result.exit_code == 2
+    assert "pip install 'libsedge[native]'" in result.output
+
+
 def test_bench_document(tiny_model: Any) -> None:
     result = call("bench", tiny_model.path, "--count", 50, "--json")
     assert result.exit_code == 0, result.output

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,21 @@ def bench_stages(
     return {name: percentiles(measure(work, count, warm_up)) for name, work in stages.items()}
 
 
+def layer_rows(bundle: Bundle, isas: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """Every layer alone, measured by the host part, which compiles the net again for it; and the rows as text."""
+    for point in entry_points(group="libsedge.layer_bench"):
+        try:
+            module = point.load()
+        except ImportError:  # the host part is not installed on this machine
+            continue
+        rows = module.measure(bundle.members["model.onnx"], isas)
+        return rows, module.text_of(rows)
+    raise ConfigError(
+        "layers are measured by the host part, which compiles the net again for it: pip install 'libsedge[native]'",
+        field="layers",
+    )
+
+
 def run_bench(
     bundle: Bundle, opened_s: float, isa: str | None, axis: Axis | None, counts: np.ndarray | None, count: int
 ) -> dict[str, Any]:
@@ -190,6 +206,8 @@ def text_of(document: dict[str, Any]) -> str:
         f"bundle {document['bundle_bytes']:,} bytes, resident {document['rss_bytes']:,} bytes, "
         f"peak {document['peak_rss_bytes']:,} bytes",
     ]
+    if "layers" in document:
+        lines += ["", "every layer alone, against this core's measured limit:", document["layers_text"]]
     return "\n".join(lines)
 
 
@@ -200,12 +218,16 @@ def text_of(document: dict[str, Any]) -> str:
 @click.option(
     "--spectra", type=click.Path(), help="Take axis and first spectrum from this file; default: made up."
 )
+@click.option(
+    "--layers", is_flag=True, help="Every layer alone too: MACs, bytes, time, share of the core's limit."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def bench(bundle: str, isa: str | None, count: int, spectra: str | None, as_json: bool) -> None:
+def bench(bundle: str, isa: str | None, count: int, spectra: str | None, layers: bool, as_json: bool) -> None:
     """Measure one decision on this machine, stage by stage: decode, preprocess, infer, decide, and all of it.
 
     One thread, one spectrum at a time, as in `libsedge run`; journal and queue are not in it. The times hold for
-    this machine and what else runs on it.
+    this machine and what else runs on it. --layers needs the host part and a C++ compiler: the layers are called
+    one by one from the same generated source, compiled again.
     """
     if not 10 <= count <= 10_000_000:
         raise ConfigError("must be 10 to 10,000,000", field="count", value=count)
@@ -223,4 +245,6 @@ def bench(bundle: str, isa: str | None, count: int, spectra: str | None, as_json
         finally:
             file.close()
     document = run_bench(opened, opened_s, isa, axis, counts, count)
+    if layers:
+        document["layers"], document["layers_text"] = layer_rows(opened, [document["isa"]])
     click.echo(json.dumps(document, indent=1) if as_json else text_of(document))

@@ -1,18 +1,26 @@
-"""What one core can do at most: register-only loops (peak.cpp), as rows beside the kernels."""
+"""What one core can do at most: register-only loops (src/peak.cpp), compiled and timed where they are asked for.
+
+There are none for machines other than x86-64 yet: `rows` is empty there.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import subprocess
+import platform
 import tempfile
 from collections.abc import Callable
+from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from libsedge_native.toolchain import host_compiler
+
+from libsedge_native.toolchain import host_compiler, run
 
 
 def _flags() -> set[str]:
+    if platform.machine() != "x86_64":
+        return set()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -40,11 +48,12 @@ BOUND = {
 
 
 def _library() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory(prefix="sedge-") as folder:
-        so = Path(folder) / "peak.so"
-        source = Path(__file__).with_name("peak.cpp")
-        subprocess.run([*host_compiler(), "-O2", "-shared", "-fPIC", source, "-o", so], check=True)
-        return ctypes.CDLL(str(so))
+    source = resources.files("libsedge_native") / "src" / "peak.cpp"
+    with tempfile.TemporaryDirectory(prefix="sedge-") as name:
+        folder = Path(name)
+        (folder / "peak.cpp").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        run([*host_compiler(), "-O2", "-shared", "-fPIC", "peak.cpp", "-o", "peak.so"], folder)
+        return ctypes.CDLL(str(folder / "peak.so"))
 
 
 def read(size: int) -> Callable[[], object] | None:
@@ -58,14 +67,16 @@ def read(size: int) -> Callable[[], object] | None:
 
 def rows(macs: int) -> dict[str, tuple[str, Callable[[], object]]]:
     """Row name -> (data type, a call that runs `macs` multiply-accumulates); only what this machine can run."""
+    flags = _flags()
+    if not flags:
+        return {}
     library = _library()
     found: dict[str, tuple[str, Callable[[], object]]] = {}
-    flags = _flags()
     for row, (name, flag, per_round, dtype) in LOOPS.items():
         if flag not in flags or (name == "peak_amx" and not library.allow_amx()):
             continue
         function = getattr(library, name)
         function.argtypes = [ctypes.c_uint64]
         count = -(-macs // per_round)
-        found[row] = (dtype, lambda function=function, count=count: function(count))
+        found[row] = (dtype, partial(function, count))
     return found
