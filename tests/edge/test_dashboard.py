@@ -172,6 +172,18 @@ def test_silence_and_standstill_are_alarms() -> None:
     assert [a["id"] for a in table.listed()] == ["stalled"]
 
 
+def test_safe_mode_is_an_alarm_for_as_long_as_it_lasts() -> None:
+    table = board.Board()
+    head = {"kind": "model", "safe_mode": True, "simulated": False, **publisher.NO_MODEL}
+    message.unpack(table.model(head, np.zeros(0)))
+    table.picture(picture(1), np.zeros(400, np.float32))
+    assert table.show(1000.0, {}) is not None
+    assert [a["id"] for a in table.alarms.listed()] == ["safe_mode"]
+    assert table.alarms.acknowledge("safe_mode")
+    table.show(1005.0, {})
+    assert [(a["id"], a["acknowledged"]) for a in table.alarms.listed()][-1] == ("safe_mode", True)
+
+
 def test_lines_are_seen_where_they_are_and_not_in_noise() -> None:
     identifier = lines.Identifier(WAVELENGTH)
     elements = {e["element"] for e in identifier.describe()}
@@ -238,7 +250,7 @@ class Served:
 
     def __init__(self, journal: Path) -> None:
         self.pipeline, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener = publisher.listen("127.0.0.1:0")
+        listener = self._listener = publisher.listen("127.0.0.1:0")
         self.port = listener.getsockname()[1]
         self.page: server.Page | None = None
         started = threading.Event()
@@ -252,7 +264,10 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
         assert started.wait(10)
-        self.send({"kind": "model", "labels": ["basalt"], "name": "n"}, np.linspace(240, 850, 400))
+        self.send(
+            {"kind": "model", "labels": ["basalt"], "name": "n", "safe_mode": False},
+            np.linspace(240, 850, 400),
+        )
 
     @property
     def feed(self) -> feed.Feed:
@@ -276,6 +291,7 @@ class Served:
         self.pipeline.close()
         self._thread.join(20)
         self._theirs.close()
+        self._listener.close()
         assert not self._thread.is_alive()
 
 

@@ -19,6 +19,7 @@ STALLED_S, SILENT_S = 10.0, 3.0
 TEXTS = {
     "unaccounted": ("Frames are unaccounted for", "A fault of the program: keep the journal, report it."),
     "silent": ("The runtime says nothing", "Nothing on this page is current. Look at the machine."),
+    "safe_mode": ("Safe mode: nothing is decided", "It ended badly too often. Find out why, then restart."),
     "stalled": ("The pipeline stands still", "The watchdog will restart it where systemd runs it."),
     "disk": ("The journal cannot be written", "Decisions go on and are lost. Free space on the disk."),
     "shed": ("Frames are dropped", "They come faster than they are decided."),
@@ -70,6 +71,8 @@ class Alarms:
         self._turns: list[Any] = []
         self._turned_at = 0.0
         self._picture_at: float | None = None
+        #: the run decides nothing, and says so all the time
+        self.safe_mode = False
 
     def picture(self, picture: Mapping[str, Any], now: float) -> None:
         """The pipeline said how it is."""
@@ -90,8 +93,10 @@ class Alarms:
         """Time passes, with or without a picture."""
         if self._picture_at is not None and now - self._picture_at > SILENT_S:
             self._raise("silent", now, 0)
+        if self.safe_mode:
+            self._raise("safe_mode", now, 0)
         for alarm in list(self._alarms.values()):
-            hold = 1.0 if alarm.id in ("silent", "stalled") else HOLD_S
+            hold = 1.0 if alarm.id in ("silent", "stalled", "safe_mode") else HOLD_S
             alarm.active = now - alarm.last <= hold
             if not alarm.active and alarm.acknowledged:
                 del self._alarms[alarm.id]

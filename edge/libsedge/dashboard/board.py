@@ -55,6 +55,7 @@ class Board:
         self._identifier = Identifier(axis)
         self.labels = list(head["labels"])
         self._points.clear()
+        self.alarms.safe_mode = bool(head["safe_mode"])
         return message.pack(
             {**head, "elements": self._identifier.describe(), "edges_ms": [edge * 1000 for edge in EDGES_S]},
             axis,

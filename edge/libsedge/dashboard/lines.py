@@ -60,6 +60,8 @@ class Identifier:
 
     def __init__(self, axis: np.ndarray, table: list[Line] | None = None) -> None:
         self.axis = np.asarray(axis, np.float64)
+        if self.axis.size < 2:
+            table = []
         steps = np.diff(self.axis)
         spacing = np.minimum(
             np.append(steps, np.inf), np.insert(steps, 0, np.inf)

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libsedge import extras
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
@@ -32,6 +34,11 @@ from libsedge.sources.net import parse_address, show_address
 PERIOD_S = 0.1
 #: without a new frame the counts are told so often
 IDLE_S = 1.0
+#: what the page says about the model in safe mode
+NO_MODEL: dict[str, Any] = {
+    **{"name": "no model", "version": "", "counter": 0, "sha256": "", "isa": "none", "labels": []},
+    **{"min_confidence": 0.0, "signer": None, "key": None},
+}
 STATIC = Path(__file__).parent / "static"
 
 
@@ -167,9 +174,14 @@ class Dashboard:
     def tell_model(self, bundle: Bundle, classifier: Classifier, axis: Axis | None, simulated: bool) -> None:
         """This model decides from now on, on this axis; safe from any thread."""
         wavelength = bundle.preprocess.grid_nm if axis is None else axis.wavelength_nm
-        head = {"kind": "model", "simulated": simulated, **about_model(bundle, classifier)}
-        saturation = math.nan if axis is None else axis.saturation
-        head["saturation"] = None if math.isnan(saturation) else saturation
+        self._tell(about_model(bundle, classifier), wavelength, simulated)
+
+    def tell_safe_mode(self, axis: Axis | None, simulated: bool) -> None:
+        """No model decides; without an axis of the source the spectrum has none."""
+        self._tell(NO_MODEL, np.zeros(0) if axis is None else axis.wavelength_nm, simulated)
+
+    def _tell(self, about: dict[str, Any], wavelength: np.ndarray, simulated: bool) -> None:
+        head = {"kind": "model", "simulated": simulated, "safe_mode": about is NO_MODEL, **about}
         self._model = message.pack(head, message.thin_axis(wavelength))
 
     def start(self, pipeline: Pipeline) -> None:

@@ -16,6 +16,7 @@ export function why(frame) {
   if (frame.role === "dark") return "dark frame: the new dark reference";
   if (frame.role === "passive") return "passive frame: not classified";
   if (frame.accepted) return "accepted";
+  if (frame.reason === "safe_mode") return "safe mode: nothing is decided";
   if (frame.reason === "low_confidence") return `not accepted: confidence is below the limit of ${percent(model?.min_confidence)}`;
   return `not accepted: ${REASONS[frame.reason] ?? frame.reason ?? "no reason given"}`;
 }
@@ -51,16 +52,16 @@ export const show = calmly((head) => { if (head.frame) draw(head.frame); }, 300)
 
 export function newModel(head) {
   model = head;
-  put("model", `${head.name} ${head.version}`);
-  put("model-name", `${head.name} ${head.version}, counter ${head.counter}`);
-  put("digest", head.sha256.slice(0, 16) + "…");
+  put("model", `${head.name} ${head.version}`.trim());
+  put("model-name", head.safe_mode ? "none" : `${head.name} ${head.version}, counter ${head.counter}`);
+  put("digest", head.sha256 ? head.sha256.slice(0, 16) + "…" : "–");
   byId("digest").title = head.sha256;
   put("kernel", head.isa);
   const good = head.signer !== null, chip = byId("signature");
   chip.hidden = false;
   chip.className = `chip ${good ? "good" : "bad"}`;
-  put(chip, good ? "✓ signature valid" : "✗ not verified");
-  put("signed", good ? `valid, “${head.signer}”` : "not verified");
+  put(chip, good ? "✓ signature valid" : head.safe_mode ? "✗ safe mode" : "✗ not verified");
+  put("signed", good ? `valid, “${head.signer}”` : "–");
   byId("signed").title = head.key ?? "";
   byId("simulated").hidden = !head.simulated;
 }

@@ -34,5 +34,6 @@ export function start() {
     byId("csv").href = `/history.csv?show=${byId("show").value}`;
     refresh();
   });
+  refresh();
   new IntersectionObserver((entries) => { visible = entries[entries.length - 1].isIntersecting; }).observe(byId("history").closest("section"));
 }
