@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "run": ("libsedge.commands.run:run", "Classify a stream of frames into a journal."),
     "config": ("libsedge.commands.config:config", "Check or begin a configuration file of `libsedge run`."),
+    "record": ("libsedge.commands.record:record", "Record frames of any source, to be replayed."),
     "monitor": ("libsedge.commands.monitor:monitor", "Show a running `libsedge run` in the terminal."),
     "bench": ("libsedge.commands.bench:bench", "Measure one decision on this machine, stage by stage."),
     "compare-target": (

@@ -18,8 +18,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from libsedge.bursts import Burst, BurstOptions
 from libsedge.decider import Decider, FrameClassifier
@@ -30,33 +28,10 @@ from libsedge.journal import Journal, Record
 from libsedge.journal_rows import BurstRecord
 from libsedge.latency import Latency
 from libsedge.ledger import Key, Ledger
+from libsedge.report import STAGES, Report
 from libsedge.shadow import Shadow
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
-
-#: parts of a frame's way: waiting in the queue, preprocessing, the model, and the commit of its batch (once a batch)
-STAGES = ("queue", "preprocess", "inference", "commit")
-
-
-@dataclass
-class Report:
-    """What a run did. `ledger` is `Ledger.summary`; `latency` from arrival to decision, `stages` of each part of a
-    frame's way (`STAGES`), in milliseconds. deadline_missed : decisions that came later than asked, None where
-    nothing was asked. bursts : by label; those that were not accepted under "".
-    """
-
-    ledger: dict[str, Any]
-    latency: dict[str, float]
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    deadline_missed: int | None = None
-    bursts: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-    not_accepted: dict[str, int] = field(default_factory=dict)
-    roles: dict[str, int] = field(default_factory=dict)
-    source: dict[str, int] = field(default_factory=dict)
-    sink_errors: int = 0
-    journal_error: str | None = None
-    simulated: bool = False
 
 
 class Pipeline:
@@ -102,6 +77,8 @@ class Pipeline:
                 raise ConfigError("must be above 0", field=name, value=value)
         if source.stream_id is not None:
             journal.bind(source.stream_id)
+        for sink in sinks:
+            sink.begin(source.axis, simulated=source.simulated)
         self.ledger = Ledger(measure=self._held)
         self.queue = FrameQueue(capacity, policy, self.ledger.lock)
         self.latency = Latency()
@@ -381,9 +358,11 @@ class Pipeline:
         if written.error is not None:
             bursts = []
         self._tally(rows, bursts)
+        frames = [item.frame for item, record in batch if record is not None and record.key in stored]
         for sink in self._sinks:
             try:
                 sink.write(rows)
+                sink.write_frames(frames)
                 sink.write_bursts(bursts)
             except OSError:
                 self.sink_errors += len(rows)

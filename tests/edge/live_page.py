@@ -14,7 +14,8 @@ from libsedge.dashboard.lines import read_table
 from libsedge.dashboard.publisher import Dashboard
 from libsedge.frame import Frame
 from libsedge.journal import Journal
-from libsedge.pipeline import Pipeline, Report
+from libsedge.pipeline import Pipeline
+from libsedge.report import Report
 from libsedge.sources.base import Axis, Source
 
 WAVELENGTH = np.linspace(240.0, 850.0, 3600)

@@ -15,7 +15,8 @@ import numpy as np
 from libsedge.classifier import Classifier
 from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
 from libsedge.journal import Journal, Record
-from libsedge.pipeline import Pipeline, Report
+from libsedge.pipeline import Pipeline
+from libsedge.report import Report
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Axis
 from libsedge.sources.tcp import TcpSource

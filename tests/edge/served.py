@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from libsedge.frame import Frame
 from libsedge.journal import Journal
-from libsedge.pipeline import Pipeline, Report
+from libsedge.pipeline import Pipeline
+from libsedge.report import Report
 from libsedge.senders.truth import UnitTruth
 from libsedge.sources.base import Source
 from mean_classifier import CHANNELS, MeanClassifier

@@ -22,7 +22,8 @@ from libsedge.errors import SourceError
 from libsedge.frame import Frame, encode
 from libsedge.journal import Journal
 from libsedge.ledger import Key
-from libsedge.pipeline import Pipeline, Report
+from libsedge.pipeline import Pipeline
+from libsedge.report import Report
 from libsedge.senders.tcp import send
 from libsedge.senders.truth import Truth, damaged
 from libsedge.sources.tcp import ACK_BYTES, TcpSource, decode_acks, encode_ack

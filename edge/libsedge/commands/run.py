@@ -27,8 +27,8 @@ from libsedge.model_store import ModelStore
 from libsedge.pipeline import Pipeline
 from libsedge.safe_mode import CRASH_LIMIT, NoModel, Starts
 from libsedge.sinks import Sink, open_sink
-from libsedge.sources import Axis, SourceOptions, open_source
-from libsedge.sources.files import open_spectra
+from libsedge.sources import SourceOptions, open_source
+from libsedge.sources.files import axis_of
 from libsedge.store_run import StoreRun
 
 if TYPE_CHECKING:
@@ -36,21 +36,6 @@ if TYPE_CHECKING:
     from libsedge.sources.tls import TlsFiles
 
 DASHBOARD_ADDRESS = "127.0.0.1:8765"
-
-
-def _axis_of(path: str | None, saturation: float | None) -> Axis | None:
-    if path is None:
-        if saturation is not None:
-            raise ConfigError(
-                "needs --axis: it belongs to an instrument", field="saturation", value=saturation
-            )
-        return None
-    spectra = open_spectra(path)
-    try:
-        axis = spectra.axis
-    finally:
-        spectra.close()
-    return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)
 
 
 def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple[Bundle, ModelStore | None]:
@@ -117,7 +102,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     "sink_specs",
     multiple=True,
     metavar="SPEC",
-    help="Also hand decisions to jsonl:FILE or zmq:ENDPOINT; may be given again.",
+    help="Also hand decisions to jsonl:FILE or zmq:ENDPOINT, frames to record:FILE.h5; may be given again.",
 )
 @click.option(
     "--policy",
@@ -152,6 +137,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     metavar="HZ",
     help="Frames a second of a replay; default: as fast as they are taken.",
 )
+@click.option("--speed", type=float, metavar="X", help="Of a recording's replay: 1 = as it was taken.")
 @click.option(
     "--axis", type=click.Path(), help="A file whose wavelength axis a stream has; default: the model's grid."
 )
@@ -201,6 +187,7 @@ def run(
     count: int | None,
     idle_exit: float | None,
     rate: float | None,
+    speed: float | None,
     axis: str | None,
     saturation: float | None,
     isa: str | None,
@@ -232,7 +219,7 @@ def run(
         if not safe_mode:
             opened, store = _model(bundle, store_path, isa)
             classifier = Classifier(opened, isa)
-        source = open_source(spec, SourceOptions(rate_hz=rate, axis=_axis_of(axis, saturation), tls=tls))
+        source = open_source(spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=tls))
         cleanup.callback(source.close)
         axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
         if isinstance(classifier, Classifier):

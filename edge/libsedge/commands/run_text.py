@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from libsedge.ledger import Ledger
-from libsedge.pipeline import Report
+from libsedge.report import Report
 
 
 def progress(ledger: Ledger) -> None:

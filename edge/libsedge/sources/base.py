@@ -53,12 +53,14 @@ class SourceOptions:
     Parameters
     ----------
     rate_hz : frames a second of a replay; None = as fast as they are taken.
+    speed : of a recording's replay: 1 = as it was, 10 = ten times as fast; None = as fast as they are taken.
     axis : the axis of a stream that does not carry one.
     idle_s : seconds after which a peer that stopped in the middle of a frame is cut off.
     tls : certificates with which peers and server prove themselves to each other; None = no TLS.
     """
 
     rate_hz: float | None = None
+    speed: float | None = None
     axis: Axis | None = None
     idle_s: float = 10.0
     tls: TlsFiles | None = None

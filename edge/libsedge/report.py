@@ -1,0 +1,30 @@
+"""What a run did, as plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: parts of a frame's way: waiting in the queue, preprocessing, the model, and the commit of its batch (once a batch)
+STAGES = ("queue", "preprocess", "inference", "commit")
+
+
+@dataclass
+class Report:
+    """What a run did. `ledger` is `Ledger.summary`; `latency` from arrival to decision, `stages` of each part of a
+    frame's way (`STAGES`), in milliseconds. deadline_missed : decisions that came later than asked, None where
+    nothing was asked. bursts : by label; those that were not accepted under "".
+    """
+
+    ledger: dict[str, Any]
+    latency: dict[str, float]
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    deadline_missed: int | None = None
+    bursts: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    not_accepted: dict[str, int] = field(default_factory=dict)
+    roles: dict[str, int] = field(default_factory=dict)
+    source: dict[str, int] = field(default_factory=dict)
+    sink_errors: int = 0
+    journal_error: str | None = None
+    simulated: bool = False
