@@ -27,7 +27,7 @@ from libsedge_native.passes.describe import describe, describe_part
 from libsedge_native.passes.float_isas import FLOAT_ISAS
 from libsedge_native.passes.float_scalar import FLOAT, window_shape
 from libsedge_native.passes.float_toom import Scheme, at_points, choose_scheme
-from libsedge_native.passes.tile import VectorIsa, choose_tile
+from libsedge_native.passes.tile import Tile, VectorIsa, choose_tile
 
 #: floats of a cache line
 LINE = ALIGN // FLOAT
@@ -67,6 +67,17 @@ def _window(conv: Conv1d, width: int) -> NDArray[np.float64]:
         first = o // (out // conv.groups) * per_group
         window[o, :, first : first + per_group] = conv.weight[o].T
     return window.reshape(out, taps * width).T
+
+
+def sliding_rows(isa: VectorIsa, runs: int, steps: int, stride: int, stage: Stage) -> int:
+    """Rows of a tile whose weights stay in registers (conv1d_sliding), 0 where a window has too many or shares none.
+
+    Legal for one run; done where an input value serves two windows at least. Two registers are kept for the value and
+    the bias.
+    """
+    registers = 32 if isa.rows[1] == 24 else 16
+    rows = min(registers - 3 - steps, stage.y.length * stage.pool) // stage.pool * stage.pool
+    return rows if runs == 1 and steps >= 2 * stride and rows >= registers // 2 else 0
 
 
 class _Lowering:
@@ -157,10 +168,15 @@ class _Lowering:
     def direct(self, stage: Stage, conv: Conv1d) -> None:
         isa, width = self.isa, self.values[stage.inputs[0]].width
         channels = _padded_to(stage.y.channels, isa.lanes)
-        tile = choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
-        assert tile is not None
         taps = conv.weight.shape[2]
         runs, steps = (1, taps * width) if conv.dilation == 1 else (taps, width)
+        sliding = sliding_rows(isa, runs, steps, conv.stride * width, stage)
+        tile = (
+            Tile(sliding, 1)
+            if sliding
+            else choose_tile(isa, channels // isa.lanes, stage.y.length, stage.pool)
+        )
+        assert tile is not None
         target, written = self.value(stage.name, stage.y.length, channels)
         shape = {
             "out_length": stage.y.length,
@@ -178,7 +194,8 @@ class _Lowering:
             stage, conv, _panels(_window(conv, width), channels, tile.vectors * isa.lanes)
         )
         source = self.source(stage.inputs[0], conv.pads[0])
-        self.add("conv1d", stage.name, describe(stage), shape, (source,), target, constants)
+        kind = "conv1d_sliding" if sliding else "conv1d"
+        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants)
 
     def toom(self, stage: Stage, conv: Conv1d, scheme: Scheme) -> None:
         isa, width = self.isa, self.values[stage.inputs[0]].width
