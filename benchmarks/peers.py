@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import fp32
 import nets
 import numpy as np
 import runtimes
@@ -105,6 +106,7 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
     """All rows of one net."""
     graph = nets.build(net)
     own, default = runtimes.ours(graph)
+    own_float = fp32.ours(graph)
     peers: dict[str, runtimes.Side] = {}
     absent: list[dict[str, Any]] = []
     for name, (make, _) in runtimes.PEERS.items():
@@ -116,10 +118,12 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
 
     calls = {name: call for name, (_, call) in peaks.items()}
     calls |= {f"libsedge {isa}": side.call for isa, side in own.items() if isa != "scalar"}
+    calls |= {f"libsedge fp32 {isa}": side.call for isa, side in own_float.items() if isa != "scalar"}
     calls |= {name: side.call for name, side in peers.items()}
     times = timing.interleaved(calls, rounds=rounds, burst=burst)
     if "scalar" in own:
-        times |= timing.interleaved({"libsedge scalar": own["scalar"].call}, rounds=2, burst=3, warmup=1)
+        slow = {"libsedge scalar": own["scalar"].call, "libsedge fp32 scalar": own_float["scalar"].call}
+        times |= timing.interleaved(slow, rounds=2, burst=3, warmup=1)
 
     x = random_inputs(graph, 7, spectra)
     want = reference.run(graph, x)
@@ -139,6 +143,9 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
         if bound in times:
             row |= {"bound": bound, "peak_fraction": round(times[bound].min_us / t.min_us, 3)}
         rows["ours"].append(row | {"model_bytes": side.model_bytes})
+    for isa, side in own_float.items():
+        row = _row(f"libsedge fp32 {isa}", net, "float32", times[f"libsedge fp32 {isa}"]) | {"isa": isa}
+        rows["ours"].append(row | fp32.details(isa, side, peers, x, times, row["min_us"]))
     for name, side in peers.items():
         answers = np.stack([side.answer(row) for row in x]).astype(np.float64)
         row = _row(name, net, side.dtype, times[name]) | {"model_bytes": side.model_bytes}
@@ -158,18 +165,19 @@ def summary(nets_: list[dict[str, Any]]) -> dict[str, Any]:
     by_net = {}
     for rows in nets_:
         ours = next(row for row in rows["ours"] if row["isa"] == rows["default_isa"])
+        quantised = {r["isa"]: r.get("peak_fraction") for r in rows["ours"] if r["dtype"] == "int8"}
         by_net[rows["net"]] = {
             f"{kind}_{stat}": round(_fastest(rows["peers"], dtype, f"{stat}_us") / ours[f"{stat}_us"], 2)
             for kind, dtype in (("fastest_peer_int8", "int8"), ("our_int8_to_fastest_peer_fp32", "float32"))
             for stat in ("median", "min")
-        } | {"isa": ours["isa"], "peak_fraction": {r["isa"]: r.get("peak_fraction") for r in rows["ours"]}}
+        } | {"isa": ours["isa"], "peak_fraction": quantised, **fp32.ratios(rows["peers"], rows["ours"])}
     head = by_net.get("M", next(iter(by_net.values())))
     return {
         "ratio": {
             "fastest_peer_int8": head["fastest_peer_int8_median"],
             "fastest_peer_int8_min": head["fastest_peer_int8_min"],
-            "fastest_peer_fp32": None,
-            "fastest_peer_fp32_reason": "there is no float32 kernel of ours yet",
+            "fastest_peer_fp32": head["fastest_peer_fp32_median"],
+            "fastest_peer_fp32_min": head["fastest_peer_fp32_min"],
             "our_int8_to_fastest_peer_fp32": head["our_int8_to_fastest_peer_fp32_median"],
             "by_net": by_net,
         },
