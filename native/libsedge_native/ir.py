@@ -17,6 +17,7 @@ from libsedge_native.ops import (
     MAX_LENGTH,
     MAX_TAPS,
     MAX_WEIGHTS,
+    MAX_WORK,
     REAL,
     Add,
     AveragePool1d,
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_OPS",
     "MAX_TAPS",
     "MAX_WEIGHTS",
+    "MAX_WORK",
     "REAL",
     "Add",
     "AveragePool1d",
@@ -92,6 +94,7 @@ class Graph:
         flat: dict[str, bool] = {INPUT: False}
         used: set[str] = set()
         ops: list[Op] = []
+        work = 0
         for op in self.ops:
             if not op.inputs:
                 op = replace(op, inputs=(ops[-1].name if ops else INPUT,))
@@ -105,6 +108,10 @@ class Graph:
                     )
             flat[op.name] = _flatness(op, [flat[name] for name in op.inputs])
             known[op.name] = op.output(*(known[name] for name in op.inputs))
+            work += _work(op, known[op.name])
+            if work > MAX_WORK:
+                why = f"up to here windows read more than {MAX_WORK} values"
+                raise ModelError(why, field=f"{kind} {op.name!r}", value=work)
             used.update(op.inputs)
             ops.append(op)
         for op in ops[:-1]:
@@ -172,6 +179,13 @@ class Graph:
         for part in (self.name, self.input, *self.ops):
             _feed(h, part)
         return h.hexdigest()
+
+
+def _work(op: Op, y: Tensor) -> int:
+    """Values that the windows of an op read: its multiply-accumulates, or what a pool compares or adds."""
+    if isinstance(op, (Conv1d, Dense)):
+        return int(op.weight.size) * y.length
+    return op.kernel * y.channels * y.length if isinstance(op, (MaxPool1d, AveragePool1d)) else 0
 
 
 def _flatness(op: Op, inputs: list[bool]) -> bool:

@@ -23,6 +23,9 @@ MAX_CHANNELS = 4096
 MAX_LENGTH = 1 << 20
 MAX_TAPS = 4096
 MAX_WEIGHTS = 1 << 26
+#: values that the windows of one inference read: 60 times the largest net of the benchmarks; without a limit a tiny
+#: file could ask for hours
+MAX_WORK = 1 << 32
 INT32_MAX = (1 << 31) - 1
 
 Float32Array = NDArray[np.float32]

@@ -28,6 +28,9 @@ from libsedge_native.ir import (
 
 Int8 = NDArray[np.int8]
 
+#: values of the windows that are multiplied at a time: the memory that a convolution needs, not its result
+BLOCK_VALUES = 1 << 24
+
 
 def requantise(acc: NDArray[Any], multiplier: NDArray[np.float32], zero_point: int, low: int = -128) -> Int8:
     """`clamp(rint_half_even(float32(acc) * multiplier) + zero_point, low, 127)` in float32 (spec 3)."""
@@ -73,8 +76,12 @@ def conv1d_sum(op: Conv1d, x: Int8, t: Tensor) -> NDArray[np.int64]:
     windows = sliding_window_view(padded, span, axis=1)[:, :: op.stride, :: op.dilation]
     windows = windows.reshape(op.groups, per_group, windows.shape[1], taps)
     weight = op.weight.astype(np.int64).reshape(op.groups, out // op.groups, per_group, taps)
-    acc = np.einsum("gilk,goik->gol", windows, weight, optimize=True).reshape(out, -1)
-    return np.asarray(acc + op.bias[:, None].astype(np.int64))
+    block = max(1, BLOCK_VALUES // (per_group * op.groups * taps))
+    parts = [
+        np.einsum("gilk,goik->gol", windows[:, :, at : at + block], weight, optimize=True)
+        for at in range(0, windows.shape[2], block)
+    ]
+    return np.asarray(np.concatenate(parts, axis=2).reshape(out, -1) + op.bias[:, None].astype(np.int64))
 
 
 def conv1d(op: Conv1d, x: Int8, t: Tensor) -> Int8:
