@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -24,18 +24,33 @@ _END = struct.Struct("<4s4H2IH")
 _VERSION, _MADE_BY, _DATE, _MODE = 20, (3 << 8) | 20, (1 << 5) | 1, 0o100644 << 16
 
 
-def pack(members: Mapping[str, bytes]) -> bytes:
-    """The archive of `members` (name -> content); names are ASCII."""
-    body, directory = bytearray(), bytearray()
+def _pieces(members: Mapping[str, bytes]) -> Iterator[bytes]:
+    """The archive of `members` piece by piece, so that a board compares it without a second copy in memory."""
+    directory, at = bytearray(), 0
     for name in sorted(members):
         data, raw = members[name], name.encode("ascii")
-        crc, size, offset = zlib.crc32(data), len(data), len(body)
+        crc, size = zlib.crc32(data), len(data)
         common = (_VERSION, 0, 0, 0, _DATE, crc, size, size, len(raw), 0)
-        body += _LOCAL.pack(b"PK\3\4", *common) + raw + data
-        directory += _CENTRAL.pack(b"PK\1\2", _MADE_BY, *common, 0, 0, 0, _MODE, offset) + raw
-    count = len(members)
-    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
-    return bytes(body + directory + end)
+        directory += _CENTRAL.pack(b"PK\1\2", _MADE_BY, *common, 0, 0, 0, _MODE, at) + raw
+        at += _LOCAL.size + len(raw) + size
+        yield _LOCAL.pack(b"PK\3\4", *common) + raw
+        yield data
+    yield bytes(directory)
+    yield _END.pack(b"PK\5\6", 0, 0, len(members), len(members), len(directory), at, 0)
+
+
+def pack(members: Mapping[str, bytes]) -> bytes:
+    """The archive of `members` (name -> content); names are ASCII."""
+    return b"".join(_pieces(members))
+
+
+def _is_archive_of(data: bytes, members: Mapping[str, bytes]) -> bool:
+    view, at = memoryview(data), 0
+    for piece in _pieces(members):
+        if view[at : at + len(piece)] != piece:
+            return False
+        at += len(piece)
+    return at == len(data)
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
@@ -61,7 +76,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
         members[name] = data[start:at]
     if not members:
         raise BundleError("is not a libsedge bundle (no zip member at its start)")
-    if pack(members) != data:
+    if not _is_archive_of(data, members):
         raise BundleError("is not the canonical archive of its members (changed, reordered or extended)")
     return members
 

@@ -131,7 +131,7 @@ def test_anything_added_is_refused(good: Path, extra: bytes, monkeypatch: pytest
     good.write_bytes(data + extra)
     refused(good, match="not the canonical archive")
     with monkeypatch.context() as patch:  # negative control: unless the archive is rebuilt, nobody notices
-        patch.setattr(archive, "pack", lambda members: data + extra)
+        patch.setattr(archive, "_pieces", lambda members: iter([data + extra]))
         Bundle.open(good)
     good.write_bytes(extra + data)
     refused(good, match="not a libsedge bundle")
