@@ -19,7 +19,7 @@ from libsedge_native.random_graph import random_inputs
 PLUGIN = "libcount.so"
 SOURCE = "count_instructions.c"
 #: products of int8 that one multiply instruction of a kernel adds up, by the number of instructions it takes
-MACS_AN_INSTRUCTION: dict[str, float] = {"neon": 16 / 3, "neondot": 16.0, "armv7neon": 16 / 3}
+MACS_AN_INSTRUCTION: dict[str, float] = {"i8mm": 32.0, "neon": 16 / 3, "neondot": 16.0, "armv7neon": 16 / 3}
 
 
 def build_plugin(folder: Path) -> str:

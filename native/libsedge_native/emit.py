@@ -16,9 +16,22 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "avxvnni": ("avxvnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "avx2": ("avx2.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
     "sse41": ("requantise.h", "sse41.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
+    "i8mm": (
+        "arm_cpu.h",
+        "i8mm.h",
+        "neon_common.inc",
+        "neon_dot.inc",
+        "neon_ends.inc",
+        "neon_lanes.inc",
+        "neon_pairs.inc",
+        "requantise.h",
+        "vector_layers.inc",
+        "vector_net.inc",
+    ),
     "neondot": (
         "arm_cpu.h",
         "neon_common.inc",
+        "neon_dot.inc",
         "neon_ends.inc",
         "neon_lanes.inc",
         "neondot.h",
@@ -44,6 +57,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "vector_layers.inc",
         "vector_net.inc",
     ),
+    "smlad": ("requantise.h", "smlad.h", "vector_layers.inc", "vector_net.inc"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 

@@ -63,7 +63,7 @@ TARGETS: dict[str, Target] = {
             ("aarch64", "arm64"),
             "aarch64-linux-gnu-g++",
             ("g++-aarch64-linux-gnu", "qemu-user"),
-            ("neondot", "neon"),
+            ("i8mm", "neondot", "neon"),
             ("neon",),
             emulator="qemu-aarch64",
             sysroot="/usr/aarch64-linux-gnu",
@@ -71,7 +71,7 @@ TARGETS: dict[str, Target] = {
                 ("cortex-a53", "neon"),
                 ("cortex-a72", "neon"),
                 ("cortex-a76", "neondot"),
-                ("max", "neondot"),
+                ("max", "i8mm"),
             ),
         ),
         Target(
@@ -83,7 +83,7 @@ TARGETS: dict[str, Target] = {
             flags=("-march=armv7-a+fp",),
             emulator="qemu-arm",
             sysroot="/usr/arm-linux-gnueabihf",
-            cpus=(("cortex-a7", "armv7neon"), ("cortex-a9", "armv7neon")),
+            cpus=(("cortex-a9,neon=off", "scalar"), ("cortex-a7", "armv7neon"), ("cortex-a9", "armv7neon")),
         ),
         Target(
             "ppc64-linux",
@@ -115,6 +115,8 @@ class BareTarget:
     flags: tuple[str, ...]
     #: qemu-system-arm's board with that core
     board: str
+    #: instruction sets besides "scalar", fastest first
+    isas: tuple[str, ...] = ()
     compiler: str = "arm-none-eabi-g++"
     emulator: str = "qemu-system-arm"
     packages: tuple[str, ...] = (
@@ -131,12 +133,14 @@ class BareTarget:
 
 _M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
 _M7 = ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")
+_M55 = ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
 BARE: dict[str, BareTarget] = {
     t.name: t
     for t in (
         BareTarget("cortex-m3", ("-mcpu=cortex-m3", "-mthumb", "-mfloat-abi=soft"), "mps2-an385"),
-        BareTarget("cortex-m4", _M4, "mps2-an386"),
-        BareTarget("cortex-m7", _M7, "mps2-an500"),
+        BareTarget("cortex-m4", _M4, "mps2-an386", ("smlad",)),
+        BareTarget("cortex-m7", _M7, "mps2-an500", ("smlad",)),
+        BareTarget("cortex-m55", _M55, "mps3-an547", ("smlad",)),
     )
 }
 

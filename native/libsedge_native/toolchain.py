@@ -73,7 +73,7 @@ def compile_shared(
 def compile_object(generated: GeneratedModel, target: BareTarget, extra_flags: Sequence[str] = ()) -> bytes:
     """Bytes of one relocatable object for a machine without an operating system: what its firmware links.
 
-    Generate with isas=(): only the scalar kernel fits. Raises ToolchainError as `compile_shared` does.
+    Generate with isas=target.isas, or () for the scalar kernel alone. Raises ToolchainError as `compile_shared` does.
     """
     command = [*compiler(target), *target.flags]
     with tempfile.TemporaryDirectory(prefix="sedge-") as name:

@@ -8,14 +8,16 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from libsedge.cli import main
 from libsedge.errors import ToolchainError
-from libsedge_native.generate import GeneratedModel, generate
-from libsedge_native.ir import Conv1d, Dense, Graph, Quant, Tensor
+from libsedge_native import counting
+from libsedge_native.fixed_graphs import ties
+from libsedge_native.generate import GeneratedModel, default_goldens, generate
+from libsedge_native.ir import Graph
 from libsedge_native.onnx_export import to_onnx
+from libsedge_native.passes import lower
 from libsedge_native.random_graph import random_graph
 from libsedge_native.targets import BARE, BareTarget, compiler, host_compiler, target_of
 from libsedge_native.toolchain import compile_object
@@ -35,9 +37,7 @@ GOOD = "every golden vector bit for bit"
 BAD_GOLDEN = "an embedded golden vector did not come out bit for bit"
 
 
-@pytest.fixture(params=BARE.values(), ids=BARE)
-def board(request: pytest.FixtureRequest) -> BareTarget:
-    target: BareTarget = request.param
+def available_or_skip(target: BareTarget) -> BareTarget:
     missing = [tool for tool in (target.compiler, target.emulator) if not shutil.which(tool)]
     if missing:
         why = f"{', '.join(missing)} not installed (Debian: {' '.join(target.packages)})"
@@ -47,7 +47,14 @@ def board(request: pytest.FixtureRequest) -> BareTarget:
     return target
 
 
-def boot(board: BareTarget, generated: GeneratedModel, model: bytes, folder: Path) -> str:
+@pytest.fixture(params=BARE.values(), ids=BARE)
+def board(request: pytest.FixtureRequest) -> BareTarget:
+    return available_or_skip(request.param)
+
+
+def boot(
+    board: BareTarget, generated: GeneratedModel, model: bytes, folder: Path, options: tuple[str, ...] = ()
+) -> str:
     """Links the firmware, runs it, and returns its verdict; asserts that exit status and verdict agree."""
     (folder / "model.o").write_bytes(model)
     for name in ("model.h", "libsedge.h"):
@@ -65,7 +72,7 @@ def boot(board: BareTarget, generated: GeneratedModel, model: bytes, folder: Pat
     command = [*compiler(board), *board.flags, *flags, f"-DNET_MACRO=SEDGE_{generated.name.upper()}"]
     firmware = [HERE / "main.cpp", folder / "model.o", "-T", HERE / "board.ld", "-lc", "-lgcc"]
     subprocess.run([*command, *firmware, "-o", folder / "firmware.elf"], check=True)
-    run = [board.emulator, "-M", board.board, *EMULATOR, "-kernel", folder / "firmware.elf"]
+    run = [board.emulator, "-M", board.board, *EMULATOR, *options, "-kernel", folder / "firmware.elf"]
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
     verdict = (done.stdout + done.stderr).strip()
     assert (done.returncode == 0) == (verdict == GOOD), done
@@ -74,13 +81,13 @@ def boot(board: BareTarget, generated: GeneratedModel, model: bytes, folder: Pat
 
 def test_the_goldens_come_out_on_a_bare_board(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
     for graph in (short_net, random_graph(4)):
-        generated = generate(graph, isas=())
+        generated = generate(graph, isas=board.isas)
         assert boot(board, generated, compile_object(generated, board, WARNINGS), tmp_path) == GOOD
 
 
 def test_the_object_needs_no_library(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
     """memcpy and memset at most; without an FPU libgcc's float helpers too."""
-    (tmp_path / "model.o").write_bytes(compile_object(generate(short_net, isas=()), board))
+    (tmp_path / "model.o").write_bytes(compile_object(generate(short_net, isas=board.isas), board))
     nm = board.compiler.replace("g++", "nm")
     out = subprocess.run([nm, "-u", tmp_path / "model.o"], capture_output=True, text=True, check=True).stdout
     needed = {line.split()[-1] for line in out.splitlines()} - {"memcpy", "memset"}
@@ -90,11 +97,11 @@ def test_the_object_needs_no_library(board: BareTarget, short_net: Graph, tmp_pa
 
 def test_a_wrong_weight_is_noticed(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
     """Negative control of the board's self-test."""
-    fc = short_net.ops[-1]
-    assert isinstance(fc, Dense)
-    generated = generate(short_net, isas=())
+    kernel = lower(short_net, board.isas).kernels[0]
+    weight = next(c.values for step in kernel.steps for c in step.constants if c.name == "fc_weight")
+    generated = generate(short_net, isas=board.isas)
     broken = bytearray(compile_object(generated, board))
-    at = broken.find(fc.weight.tobytes())
+    at = broken.find(weight.tobytes()[:256])
     assert at >= 0
     broken[at : at + 64] = bytes((byte + 40) % 256 for byte in broken[at : at + 64])
     assert boot(board, generated, bytes(broken), tmp_path) == BAD_GOLDEN
@@ -102,10 +109,8 @@ def test_a_wrong_weight_is_noticed(board: BareTarget, short_net: Graph, tmp_path
 
 def test_a_wrong_rounding_rule_is_noticed(board: BareTarget, tmp_path: Path) -> None:
     """Negative control: half away from zero instead of half to even."""
-    weight = np.arange(-60, 60, 2, dtype=np.int8).reshape(60, 1, 1) + np.int8(1)
-    conv = Conv1d("conv", weight, np.zeros(60, np.int32), np.full(60, 0.5, np.float32), Quant(1.0, 0))
-    graph = Graph("ties", Tensor(1, 1, Quant(1.0, 0)), (conv,))
-    generated = generate(graph, np.arange(-3, 4, dtype=np.int8).reshape(-1, 1), ())
+    graph, inputs = ties()
+    generated = generate(graph, inputs, board.isas)
     assert boot(board, generated, compile_object(generated, board), tmp_path) == GOOD
     wrong = compile_object(generated, board, ("-DSEDGE_TEST_ROUND_HALF_AWAY",))
     assert boot(board, generated, wrong, tmp_path) == BAD_GOLDEN
@@ -113,13 +118,30 @@ def test_a_wrong_rounding_rule_is_noticed(board: BareTarget, tmp_path: Path) -> 
 
 def test_a_short_arena_is_noticed(board: BareTarget, short_net: Graph, tmp_path: Path) -> None:
     """Negative control of the firmware's canaries."""
-    generated = generate(short_net, isas=())
+    generated = generate(short_net, isas=board.isas)
     real, short = (f"ARENA_BYTES {generated.arena_bytes - less}\n" for less in (0, 64))
     assert real in generated.files["model.h"]
     lying = replace(
         generated, files={**generated.files, "model.h": generated.files["model.h"].replace(real, short)}
     )
     assert boot(board, lying, compile_object(lying, board), tmp_path) == "the arena was overrun"
+
+
+def test_smlad_takes_half_the_instructions(short_net: Graph, tmp_path: Path) -> None:
+    """Counted, not timed: three more goldens of a whole firmware on the Cortex-M4."""
+    board = available_or_skip(BARE["cortex-m4"])
+    plugin = counting.build_plugin(tmp_path)
+    counts = {}
+    for isas in ((), board.isas):
+        executed = []
+        for goldens in (1, 4):
+            generated = generate(short_net, default_goldens(short_net, goldens), isas)
+            options = ("-plugin", f"{tmp_path / plugin},out={tmp_path / 'count.txt'}")
+            assert boot(board, generated, compile_object(generated, board), tmp_path, options) == GOOD
+            executed.append(int((tmp_path / "count.txt").read_text()))
+        counts[isas] = (executed[1] - executed[0]) / 3
+    print(counts)
+    assert short_net.macs / 2 < counts[board.isas] < counts[()] / 2
 
 
 def test_a_missing_bare_compiler_is_named_with_its_package(
@@ -137,7 +159,7 @@ def test_the_source_folder_compiles_as_it_says(tmp_path: Path) -> None:
     arguments = ["sources", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "drop")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "neondot, neon, armv7neon, scalar" in result.output
+    assert "i8mm, neondot, neon, armv7neon, scalar" in result.output
     (tmp_path / "drop" / "main.cpp").write_text(
         '#include "model.h"\nint main() {\n    alignas(64) static uint8_t arena[SEDGE_NET_ARENA_BYTES];\n'
         "    sedge_model model;\n    if (sedge_init(&model, &sedge_net_net, 0, arena, sizeof arena) != SEDGE_OK)\n"
@@ -165,9 +187,7 @@ def test_a_source_folder_for_a_bare_board_has_its_object(board: BareTarget, tmp_
     ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "kernels scalar\n" in result.output
+    assert f"kernels {', '.join((*board.isas, 'scalar'))}\n" in result.output
     names = {path.name for path in (tmp_path / "drop").iterdir()}
-    assert names == {
-        *("api_common.h", "libsedge.h", "model.cpp", "model.h", "model.o", "model_api.cpp"),
-        *("requantise.h", "scalar.h"),
-    }
+    assert {"libsedge.h", "model.cpp", "model.h", "model.o", "scalar.h"} <= names
+    assert ("smlad.h" in names) == ("smlad" in board.isas)

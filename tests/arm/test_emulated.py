@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from libsedge.errors import (
 )
 from libsedge_native import emulate, reference, toolchain
 from libsedge_native.emulate import Machine, verify_emulated
+from libsedge_native.fixed_graphs import ties
 from libsedge_native.generate import generate
-from libsedge_native.ir import Conv1d, GlobalAveragePool, Graph, Quant, Tensor
+from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Quant, Tensor
+from libsedge_native.passes import neon_slide
 from libsedge_native.random_graph import random_graph, random_inputs
 from libsedge_native.targets import TARGETS, Target, compiler, isas_of, target_of
 
@@ -70,10 +73,7 @@ def test_the_largest_pair_of_products_fits_sixteen_bits(machine: Machine) -> Non
 
 def test_a_wrong_rounding_rule_is_noticed(machine: Machine) -> None:
     """Negative control: half away from zero instead of half to even in the scalar kernel."""
-    weight = np.arange(-60, 60, 2, dtype=np.int8).reshape(60, 1, 1) + np.int8(1)
-    conv = Conv1d("conv", weight, np.zeros(60, np.int32), np.full(60, 0.5, np.float32), Quant(1.0, 0))
-    graph = Graph("ties", Tensor(1, 1, Quant(1.0, 0)), (conv,))
-    inputs = np.arange(-3, 4, dtype=np.int8).reshape(-1, 1)
+    graph, inputs = ties()
     cpu = machine.target.cpus[-1][0]
     right = build(graph, machine, *FAST)
     assert verify_emulated(machine, right, graph, inputs, cpu=cpu).equal
@@ -83,30 +83,84 @@ def test_a_wrong_rounding_rule_is_noticed(machine: Machine) -> None:
     assert verify_emulated(machine, wrong, graph, inputs, cpu=cpu).different > 50
 
 
-def test_an_isa_is_a_demand(aarch64: Machine) -> None:
+#: a kernel, a CPU that has its instructions and one that lacks them, and what the kernel asks the CPU
+DEMANDS = (
+    ("neondot", "cortex-a76", "cortex-a53", "arm::has(arm::hwcap_asimddp) ? 1 : 0"),
+    ("i8mm", "max", "cortex-a76", "arm::has(arm::hwcap_asimddp) && arm::has2(arm::hwcap2_i8mm) ? 1 : 0"),
+)
+
+
+@pytest.mark.parametrize(("isa", "having", "lacking", "asks"), DEMANDS, ids=[row[0] for row in DEMANDS])
+def test_an_isa_is_a_demand(aarch64: Machine, isa: str, having: str, lacking: str, asks: str) -> None:
     graph = random_graph(6)
     so, x = build(graph, aarch64, *FAST), random_inputs(graph, 0, 1)
-    assert (aarch64.run(so, x, "neondot", "cortex-a76") == reference.run(graph, x)).all()
-    with pytest.raises(IsaNotRunnableError, match="cortex-a53"):
-        aarch64.run(so, x, "neondot", "cortex-a53")
+    assert (aarch64.run(so, x, isa, having) == reference.run(graph, x)).all()
+    with pytest.raises(IsaNotRunnableError, match=lacking):
+        aarch64.run(so, x, isa, lacking)
     with pytest.raises(IsaNotBuiltError):
         aarch64.run(so, x, "avx2")
     with pytest.raises(UnknownIsaError):
         aarch64.run(so, x, "neon2")
 
 
-def test_the_emulated_cpu_refuses_what_it_lacks(aarch64: Machine) -> None:
-    """Negative control: with the CPU's answer overridden, a dot product on a Cortex-A53 is an illegal instruction."""
-    graph = random_graph(6)
-    generated = generate(graph, isas=("neondot",))
-    asks = "arm::has(arm::hwcap_asimddp) ? 1 : 0"
-    assert asks in generated.files["neondot.h"]
-    files = {**generated.files, "neondot.h": generated.files["neondot.h"].replace(asks, "1")}
+@pytest.mark.parametrize(("isa", "having", "lacking", "asks"), DEMANDS, ids=[row[0] for row in DEMANDS])
+def test_the_emulated_cpu_refuses_what_it_lacks(
+    aarch64: Machine, isa: str, having: str, lacking: str, asks: str
+) -> None:
+    """Negative control: with the CPU's answer overridden, the instruction is an illegal one."""
+    graph = windows()
+    generated = generate(graph, isas=(isa,))
+    assert asks in generated.files[f"{isa}.h"]
+    files = {**generated.files, f"{isa}.h": generated.files[f"{isa}.h"].replace(asks, "1")}
     so = toolchain.compile_shared(replace(generated, files=files), aarch64.target.name, FAST)
     x = random_inputs(graph, 0, 1)
-    assert (aarch64.run(so, x, "neondot", "cortex-a76") == reference.run(graph, x)).all()
+    assert (aarch64.run(so, x, isa, having) == reference.run(graph, x)).all()
     with pytest.raises(KernelError, match="exit status -4"):
-        aarch64.run(so, x, "neondot", "cortex-a53")
+        aarch64.run(so, x, isa, lacking)
+
+
+def windows(**changes: Any) -> Graph:
+    """32 channels in, 21 out, five taps: windows that the NEON kernels slide over registers."""
+    rng = np.random.default_rng(3)
+    weight = rng.integers(-127, 128, (21, 32, 5)).astype(np.int8)
+    bias = rng.integers(-3000, 3000, 21).astype(np.int32)
+    conv = Conv1d("conv", weight, bias, np.full(21, 1e-3, np.float32), Quant(0.05, -128), pads=(3, 2))
+    conv, pool, x = replace(conv, **changes), MaxPool1d("pool", 2, 2), Tensor(32, 29, Quant(0.5, -7))
+    shape = (9, 21 * pool.output(conv.output(x)).length)
+    fc = rng.integers(-127, 128, shape).astype(np.int8)
+    dense = Dense("fc", fc, np.zeros(9, np.int32), np.full(9, 2e-4, np.float32), Quant(0.05, 3))
+    return Graph("windows", x, (conv, pool, Flatten("flat"), dense))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"relu": False, "quant": Quant(0.05, 4)},
+        {"stride": 2, "dilation": 2},
+        {"stride": 3},
+        {"dilation": 3},
+    ],
+    ids=["plain", "no relu", "two of two", "stride", "dilation"],
+)
+def test_sliding_windows_are_exact(aarch64: Machine, changes: dict[str, Any]) -> None:
+    """Windows that slide and, with another stride than dilation, windows that do not."""
+    graph = windows(**changes)
+    check = verify_emulated(aarch64, build(graph, aarch64, *FAST), graph, cpu="max", count=4)
+    assert check.equal, check
+    assert check.skipped == ()
+
+
+def test_weights_in_the_wrong_order_are_noticed(aarch64: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the order of weights that windows read by themselves take."""
+    monkeypatch.setattr(neon_slide.Slide, "order", lambda self, steps, isa: steps)
+    graph = windows()
+    so = build(graph, aarch64, *FAST)
+    x = random_inputs(graph, 0, 1)
+    for isa in ("i8mm", "neondot", "neon"):
+        with pytest.raises(SelfTestError):
+            aarch64.run(so, x, isa, "max")
+    assert (aarch64.run(so, x, "scalar", "max") == reference.run(graph, x)).all()
 
 
 def test_a_flipped_weight_is_noticed(machine: Machine) -> None:

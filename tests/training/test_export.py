@@ -323,7 +323,7 @@ def test_a_bundle_for_two_machines_runs_on_both(trained: Path, tmp_path: Path) -
         main, ["export", str(trained / "run"), "-o", str(out), "--target", "aarch64-linux"]
     )
     assert result.exit_code == 0, result.output
-    for cpu in ("cortex-a53 (neon, scalar)", "cortex-a76 (neondot, neon, scalar)"):
+    for cpu in ("cortex-a53 (neon, scalar)", "cortex-a76 (neondot, neon, scalar)", "max (i8mm, neondot, neon, scalar)"):
         assert f"aarch64-linux, emulated {cpu}: 0 of " in result.output
     bundle = Bundle.open(out)
     assert bundle.targets == ["aarch64-linux", "x86_64-linux"]
@@ -331,7 +331,7 @@ def test_a_bundle_for_two_machines_runs_on_both(trained: Path, tmp_path: Path) -
     ran = CliRunner().invoke(main, ["selftest", str(out), "--target", "aarch64-linux"])
     assert ran.exit_code == 0, ran.output
     assert len(ran.output.splitlines()) == 4
-    assert "cortex-a53: 8 of 8 goldens bit for bit with neon, scalar; it lacks neondot" in ran.output
+    assert "cortex-a53: 8 of 8 goldens bit for bit with neon, scalar; it lacks i8mm, neondot" in ran.output
     other = CliRunner().invoke(main, ["selftest", str(out), "--target", "armv7-linux"])
     assert other.exit_code == 2
     assert "has no compiled model for it; it has aarch64-linux, x86_64-linux" in other.output

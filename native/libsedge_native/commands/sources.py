@@ -82,7 +82,7 @@ def sources(file: Path, output: Path, target: str | None, precision: str) -> Non
     elif target is None:
         generated = generate(onnx, goldens, isas_of(TARGETS))
     else:
-        generated = generate(onnx, goldens, () if machine is None else machine.isas)
+        generated = generate(onnx, goldens, (BARE[target] if machine is None else machine).isas)
     more = {}
     if target in BARE:
         more["model.o"] = compile_object(generated, BARE[target])

@@ -14,6 +14,9 @@ from libsedge_native.passes.tile import Tile, VectorIsa, choose_tile
 TAPS = 8
 #: bytes of one load
 QUAD = 16
+#: kernels that multiply whole registers: registers of four channels a tile; and its rows
+WHOLE = {"quads": 1, "pairs": 4}
+ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,20 @@ class Slide:
     width: int = 0
 
     def order(self, steps: NDArray[np.int8], isa: VectorIsa) -> NDArray[np.int8]:
-        """Weights [panel][lane][taps * width / 4][4] in the order in which the kernel reads them, same shape.
+        """Weights [register][lane][taps * width / 4][4] in the order in which the kernel reads them, same shape.
 
-        By sixteen input channels, then by tap; whole registers of one output channel each for "quads".
+        By sixteen input channels, then by tap. "quads": a register an output channel, four channels a panel; "pairs":
+        eight bytes of two channels a register, sixteen channels a panel.
         """
-        panels, lanes = steps.shape[:2]
-        split = steps.reshape(panels, lanes, self.taps, self.width // QUAD, QUAD // 4, 4)
-        turned = split.transpose((0, 3, 2, 1, 4, 5) if isa.slides == "quads" else (0, 1, 3, 2, 4, 5))
+        registers, lanes = steps.shape[:2]
+        quads = self.width // QUAD
+        if isa.slides == "pairs":
+            split = steps.reshape(registers * lanes // 16, 8, 2, self.taps, quads, 2, 8)
+            turned = split.transpose(0, 4, 3, 5, 1, 2, 6)
+        elif isa.slides == "quads":
+            turned = steps.reshape(registers, lanes, self.taps, quads, QUAD).transpose(0, 3, 2, 1, 4)
+        else:
+            turned = steps.reshape(registers, lanes, self.taps, quads, 4, 4).transpose(0, 1, 3, 2, 4, 5)
         return np.ascontiguousarray(turned).reshape(steps.shape)
 
     def shape(self) -> dict[str, int]:
@@ -49,7 +59,7 @@ def slide(stage: Stage, width: int, isa: VectorIsa) -> Slide:
     conv = stage.conv
     assert conv is not None
     taps = int(conv.weight.shape[2])
-    if not isa.slides or width % QUAD or (isa.slides == "quads" and stage.pool > isa.rows[4]):
+    if not isa.slides or width % QUAD or (isa.slides in WHOLE and stage.pool > ROWS):
         return READ_ALONE
     if stage.y.length * stage.pool == 1 and conv.dilation == 1:
         return Slide(1, taps * width)
@@ -57,7 +67,7 @@ def slide(stage: Stage, width: int, isa: VectorIsa) -> Slide:
 
 
 def slide_tile(stage: Stage, found: Slide, registers: int, isa: VectorIsa) -> Tile | None:
-    """The register tile: with "quads" one register of channels and as many rows as the kernel keeps of it."""
-    if found.taps and isa.slides == "quads":
-        return Tile(min(isa.rows[4] // stage.pool, stage.y.length) * stage.pool, 1)
+    """The register tile: whole registers take one panel of channels, and as many rows as the kernel keeps of it."""
+    if found.taps and isa.slides in WHOLE:
+        return Tile(min(ROWS // stage.pool, stage.y.length) * stage.pool, WHOLE[isa.slides])
     return choose_tile(isa, registers, stage.y.length, stage.pool)

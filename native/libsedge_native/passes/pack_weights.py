@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.constants import DTYPES
 from libsedge_native.ir import Conv1d, Tensor
-from libsedge_native.passes.neon_slide import READ_ALONE, Slide
+from libsedge_native.passes.neon_slide import READ_ALONE, WHOLE, Slide
 from libsedge_native.passes.tile import VectorIsa
 from libsedge_native.reference import multiplier
 
@@ -106,7 +106,7 @@ def pack(
     steps = np.zeros((channels, runs, run_steps * 4), np.int8)
     steps[:, :, :length] = window.reshape(channels, runs, length)
     steps = steps.reshape(channels // lanes, lanes, runs * run_steps, 4)
-    whole = slide.taps > 0 and isa.slides == "quads"
+    whole = slide.taps > 0 and isa.slides in WHOLE
     if slide.taps and not whole:
         steps = slide.order(steps, isa)
     panels = [

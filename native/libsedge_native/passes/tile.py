@@ -22,7 +22,7 @@ class VectorIsa:
     #: convolutions may run on matrix tiles (passes/matrix_tiles.py)
     matrix: bool = False
     #: windows of neighbouring positions share loaded registers (passes/neon_slide.py), multiplied by one lane
-    #: ("lanes") or whole ("quads")
+    #: ("lanes"), whole ("quads") or two by two ("pairs")
     slides: str = ""
 
     @property
@@ -42,8 +42,10 @@ VECTOR_ISAS: dict[str, VectorIsa] = {
     "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
     "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
     "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
+    "i8mm": VectorIsa("i8mm", 4, {1: 12, 2: 8, 4: 6}, "int8_t", byte_offset=0, slides="pairs"),
     "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 6}, "int8_t", byte_offset=0, slides="lanes"),
     "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "int8_t", "halves", byte_offset=0, slides="quads"),
+    "smlad": VectorIsa("smlad", 1, {1: 4, 2: 2}, "int8_t", byte_offset=0),
     "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "int8_t", "halves", byte_offset=0),
 }
 

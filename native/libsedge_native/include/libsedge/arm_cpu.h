@@ -30,10 +30,14 @@ namespace sedge {
 namespace arm {
 
 constexpr unsigned long at_hwcap = 16;
+constexpr unsigned long at_hwcap2 = 26;
 constexpr unsigned long hwcap_neon = 1UL << 12;    /* 32-bit ARM */
 constexpr unsigned long hwcap_asimddp = 1UL << 20; /* AArch64 */
+constexpr unsigned long hwcap2_i8mm = 1UL << 13;   /* AArch64 */
 
 inline bool has(unsigned long bit) { return getauxval != nullptr && (getauxval(at_hwcap) & bit) != 0; }
+
+inline bool has2(unsigned long bit) { return getauxval != nullptr && (getauxval(at_hwcap2) & bit) != 0; }
 
 } // namespace arm
 } // namespace sedge

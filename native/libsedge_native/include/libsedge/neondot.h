@@ -26,24 +26,7 @@ inline int runnable() { return arm::has(arm::hwcap_asimddp) ? 1 : 0; }
 
 #include "neon_common.inc"
 
-using Input = int8x16_t;   /* four activations in the lowest lane */
-using Weights = int8x16_t; /* four weights a lane */
-using WeightItem = int8_t;
-
-SEDGE_INLINE Input broadcast(const uint8_t* x) {
-    Input four;
-    __asm__("ldr %s0, %1" : "=w"(four) : "m"(*reinterpret_cast<const uint8_t (*)[4]>(x)));
-    return four;
-}
-
-SEDGE_INLINE Weights load_weights(const WeightItem* w) { return vld1q_s8(w); }
-
-/* acc += the four products of every lane. */
-SEDGE_INLINE Acc dot(Acc acc, Input x, Weights w) { return vdotq_laneq_s32(acc, w, x, 0); }
-
-using Quad = int8x16_t; /* sixteen activations: four steps of one row */
-
-SEDGE_INLINE Quad load_quad(const uint8_t* x) { return vld1q_s8(reinterpret_cast<const int8_t*>(x)); }
+#include "neon_dot.inc"
 
 #define SEDGE_OWN_TILE "neon_lanes.inc"
 #include "vector_net.inc"
