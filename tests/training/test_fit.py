@@ -293,7 +293,7 @@ def test_early_stopping_keeps_the_best_epoch(
         loss, accuracy = next(records)
         return {"validation_loss": loss, "validation_accuracy": accuracy}
 
-    monkeypatch.setattr(fit._Loop, "_validate", validate)
+    monkeypatch.setattr(fit.Loop, "_validate", validate)
     run = fit.train(data, tmp_path / "run", replace(SMALL, epochs=9, patience=3), threads=1)
     assert run["epochs_run"] == 5
     assert run["best"]["epoch"] == 2

@@ -100,8 +100,10 @@ def train(
     resume: bool = False,
     threads: int | None = None,
     data_file: str | None = None,
+    steps: PreprocessConfig | None = None,
     console: Console | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    loop: type[Loop] | None = None,
 ) -> dict[str, Any]:
     """Train a net on `data`, fill the run folder (docs/architecture.md, "Run folder") and return run.json's
     contents.
@@ -114,19 +116,21 @@ def train(
         configuration differ, naming what.
     threads : of torch; None = torch's own choice. Results are bit-identical for the same number only.
     data_file : how to find the data again, relative to `run_dir`; written into run.json.
+    steps : the model's grid and preprocessing; None = the default grid with the net's number of points.
     console : shows progress; None = silent. on_epoch : called with each epoch's record after its checkpoint.
+    loop : a `Loop` with another split or loss; None = `Loop`.
 
     `best` of the result is {epoch, loss, accuracy} of the validation part at the kept epoch (unweighted).
     Raises DatasetError (splits, weights), ConfigError, RunError (a loss not finite: the run is "diverged").
     """
     config = config or TrainConfig()
     folder = Path(run_dir)
-    run = describe(data, config, data_file)
+    run = describe(data, config, data_file, steps)
     before = existing(folder, run, resume)
     if before is not None and before["status"] == "complete":
         return before
     with torch_settings(config.seed, threads):
-        return _Loop(data, folder, config, run, console, on_epoch).run_all(resume)
+        return (loop or Loop)(data, folder, config, run, console, on_epoch).run_all(resume)
 
 
 @contextmanager
@@ -213,7 +217,7 @@ class Trainer:
             logits = self.net(self.augment(x, self.rng))
             if self.dynamic is not None:
                 self.w[rows] = self._asked(rows, logits.detach(), number)
-            loss = weighted_loss(logits, self.y[rows], self.w[rows])
+            loss = self._loss(logits, rows)
             if not bool(torch.isfinite(loss)):
                 self._diverged(number, float(loss.detach()))
             self.optimizer.zero_grad()
@@ -230,6 +234,10 @@ class Trainer:
         if self._best_record() is record:
             self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
         return record
+
+    def _loss(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """The loss of the batch that is made of these rows of the training part."""
+        return weighted_loss(logits, self.y[rows], self.w[rows])
 
     def _asked(self, rows: torch.Tensor, logits: torch.Tensor, number: int) -> torch.Tensor:
         """The dynamic strategy's weights for this step; all 1 where a loss is not finite."""
@@ -281,7 +289,7 @@ class Trainer:
             self.dynamic.load({name[4:]: t for name, t in state.items() if name.startswith("own.")})
 
 
-class _Loop(Trainer):
+class Loop(Trainer):
     """A `Trainer` with a run folder; `run_all` goes through the epochs."""
 
     def __init__(
@@ -295,9 +303,7 @@ class _Loop(Trainer):
     ) -> None:
         self.folder, self.run, self.on_epoch, self.console = folder, run, on_epoch, console
         labels, specimens = data.label.tolist(), data.specimen.tolist()
-        split = splits.split_by_specimen(
-            labels, specimens, config.seed, config.test_specimens, config.validation_specimens
-        )
+        split = self._split(data, config)
         run["specimens"] = {name: sorted({specimens[i] for i in rows}) for name, rows in split.items()}
         run["spectra"] = {name: len(rows) for name, rows in split.items()}
         steps = PreprocessConfig.from_json(run["preprocess"])
@@ -311,6 +317,16 @@ class _Loop(Trainer):
         parts = Parts(part, target[rows], held_values, target[held], steps, grid_mask, len(run["classes"]))
         super().__init__(config, net_spec(config.net), parts)
         run["weights"] = self._weight_rows()
+
+    def _split(self, data: SpectraSet, config: TrainConfig) -> splits.Split:
+        """Rows of the parts; called first."""
+        return splits.split_by_specimen(
+            data.label.tolist(),
+            data.specimen.tolist(),
+            config.seed,
+            config.test_specimens,
+            config.validation_specimens,
+        )
 
     def _weight_rows(self) -> list[dict[str, Any]]:
         """The weights by distance: the static ones, or those that a dynamic strategy gave last."""

@@ -24,11 +24,17 @@ def segments_for(spec: NetSpec) -> PreprocessConfig:
 
 
 def preprocessed(data: SpectraSet, config: PreprocessConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 [n, points], bool [points]: points its instrument sees); the set's dark is subtracted."""
+    """(float32 [n, points], bool [points]: points its instrument sees); the set's dark is subtracted.
+
+    A signal over its segment's mean is at most the segment's number of points, unless negative counts bring that mean
+    near zero: such values are cut there, as int8 cuts them on the board, and far lower.
+    """
     steps = Preprocessor(config, data.wavelength, data.mask)
     values = np.empty((len(data), config.points), dtype=np.float32)
     for start in range(0, len(data), _BLOCK):
         values[start : start + _BLOCK] = steps.float(data.counts[start : start + _BLOCK], data.dark)
+    most = float(max(segment.channels for segment in config.segments))
+    np.minimum(values, np.float32(most if config.compress == "none" else most**0.5), out=values)
     return values, steps.grid_mask
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from libsedge import __version__
 from libsedge.errors import RunError
+from libsedge.preprocess import PreprocessConfig
 
 from . import splits
 from .model import RUN_FORMAT, RUN_VERSION, net_spec, read_run
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from .fit import TrainConfig
 
 
-def describe(data: SpectraSet, config: TrainConfig, data_file: str | None) -> dict[str, Any]:
-    """run.json of a run that begins."""
+def describe(
+    data: SpectraSet, config: TrainConfig, data_file: str | None, steps: PreprocessConfig | None = None
+) -> dict[str, Any]:
+    """run.json of a run that begins; ``steps`` None = the default grid."""
     spec = net_spec(config.net)
-    steps = segments_for(spec)
+    steps = steps or segments_for(spec)
     classes = list(splits.specimens_by_class(data.label.tolist(), data.specimen.tolist()))
     return {
         "format": RUN_FORMAT,

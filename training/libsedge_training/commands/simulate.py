@@ -44,9 +44,30 @@ def _check(
         sys.exit(1)
 
 
+def _chemistry(
+    output: Path, seed: int, spectra: int | None, materials: str | None, jobs: int | None, *, progress: bool
+) -> None:
+    """The set of the chemistry model; distances, instrument and physics are drawn at random there."""
+    from libsedge_training.simulate import chemistry
+
+    names = None if materials is None else [name.strip() for name in materials.split(",")]
+    plan = chemistry.make_plan(output, seed, spectra=spectra, names=names)
+    path = chemistry.run(plan, output, jobs=jobs, progress=progress)
+    count = len(plan.materials) * plan.specimens * plan.spectra
+    click.echo(
+        f"{path}: {count} simulated spectra of {len(plan.materials)} minerals and metals in "
+        f"{len({m.label for m in plan.materials})} classes, each on a random instrument"
+    )
+
+
 @click.command()
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Store to write (.h5).")
-@click.option("--preset", default="small", show_default=True, help="tiny, small or full (17,760 spectra).")
+@click.option(
+    "--preset",
+    default="small",
+    show_default=True,
+    help="tiny, small, full (17,760 spectra) or chemistry (eight mineral classes).",
+)
 @click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
 @click.option("--jobs", type=int, help="Processes; default: one a CPU.")
 @click.option("--distances", help="Metres, separated by commas, 1.6 to 7; default: the preset's.")
@@ -104,6 +125,9 @@ def simulate(
         return
     if output is None:
         raise ConfigError("name the store to write: -o set.h5", field="output")
+    if preset == "chemistry":
+        _chemistry(output, seed, spectra, materials, jobs, progress=not quiet and sys.stderr.isatty())
+        return
     from libsedge_training.simulate import presets
     from libsedge_training.simulate.generate import make_plan, run
 

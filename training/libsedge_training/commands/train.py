@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from libsedge.errors import ConfigError
 from rich.console import Console
 
 # Read by torch's OpenMP when it loads: threads that wait sleep instead of spinning. On a machine with other
 # work an epoch took half the time and a third of the CPU (2 cores, 8 busy processes).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from libsedge_training import fit
+from libsedge_training import chemistry, fit
 from libsedge_training.model import NETS, macs, net_spec, read_run
 from libsedge_training.readers import read
 
@@ -34,7 +36,7 @@ _CONFIG = (
 
 
 @click.command()
-@click.argument("spectra", metavar="SET.h5", type=click.Path(exists=True))
+@click.argument("spectra", metavar="[SET.h5]", required=False, type=click.Path(exists=True))
 @click.option("-o", "--output", "run_dir", metavar="RUN", required=True, help="Folder of the run; made here.")
 @click.option("--net", type=click.Choice(list(NETS)), default=_DEFAULT.net, show_default=True)
 @click.option(
@@ -53,22 +55,48 @@ _CONFIG = (
 @click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Of split, net and batches.")
 @click.option("--test-specimens", type=int, default=_DEFAULT.test_specimens, show_default=True)
 @click.option("--validation-specimens", type=int, default=None, help="Default: 15 %, at least one a class.")
+@click.option(
+    "--classes",
+    type=click.Choice(["chemistry"]),
+    help="Train for these classes, for any instrument within 240-850 nm, on simulated spectra; SET.h5 is then made "
+    "beside RUN where none is given.",
+)
+@click.option(
+    "--hold-out",
+    type=click.Choice(["specimens", "minerals"]),
+    default="specimens",
+    show_default=True,
+    help="With --classes: validate and test on other specimens of the same minerals, or on other minerals.",
+)
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its own options.")
 @click.option("--threads", type=int, default=None, help="CPU threads of torch; default: torch's choice.")
 @click.pass_context
 def train(
-    ctx: click.Context, spectra: str, run_dir: str, resume: bool, threads: int | None, **chosen: Any
+    ctx: click.Context,
+    spectra: str | None,
+    run_dir: str,
+    classes: str | None,
+    hold_out: str,
+    resume: bool,
+    threads: int | None,
+    **chosen: Any,
 ) -> None:
     """Train a 1-D CNN on a set of labelled spectra, split by specimen."""
+    console = Console(stderr=True)
+    given = {n: chosen[n] for n in _CONFIG if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
     started = resume and (Path(run_dir) / "run.json").exists()
     if started:
         config = fit.TrainConfig.from_json(read_run(run_dir)["config"])
-        given = [n for n in _CONFIG if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT]
-        config = replace(config, **{name: chosen[name] for name in given})
+        config = replace(config, **given)
+    elif classes is not None:
+        config = chemistry.config(hold_out, **given)
     else:
         config = fit.TrainConfig(**chosen)
+    if classes is not None:
+        spectra = str(chemistry.spectra_for(run_dir, spectra, console, epochs=config.epochs))
+    if spectra is None:
+        raise ConfigError("name a set of spectra, or classes to simulate one for (--classes)", field="SET.h5")
     data = read(spectra)
-    console = Console(stderr=True)
     spec = net_spec(config.net)
     console.print(
         f"{len(data)} spectra{' (simulated)' if data.simulated else ''}, {len(data.classes)} classes, "
@@ -77,7 +105,8 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-    run = fit.train(
+    learn = fit.train if classes is None else partial(chemistry.train, hold_out=hold_out)
+    run = learn(
         data,
         run_dir,
         config,

@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from libsedge.errors import ConfigError, FileFormatError, SedgeError
@@ -79,6 +80,19 @@ class Plan:
         """SHA-256, hex, of the plan and of libskit's version."""
         content = {"revision": REVISION, "libskit": plasma.libskit_version(), **asdict(self)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def simulate(self, material: table.Material) -> np.ndarray:
+        """See `simulate_material`."""
+        return simulate_material(self, material)
+
+
+class Work(Protocol):
+    """What `finish` carries out: named materials, one part of counts each. `Plan` is one, `chemistry.Plan` another."""
+
+    @property
+    def materials(self) -> tuple[Any, ...]: ...
+    def digest(self) -> str: ...
+    def simulate(self, material: Any) -> np.ndarray: ...
 
 
 def make_plan(
@@ -180,7 +194,7 @@ def _write(path: Path, content: bytes) -> None:
 class _Parts:
     """The folder of finished parts beside the output; every file in it is named by this class."""
 
-    def __init__(self, out: Path, plan: Plan) -> None:
+    def __init__(self, out: Path, plan: Work) -> None:
         self.folder = out.with_name(out.name + ".parts")
         self.plan, self.digest = plan, plan.digest()
 
@@ -217,14 +231,14 @@ class _Parts:
             raise FileFormatError("not a JSON object; remove it to start again", file=path)
         return content
 
-    def _paths(self, material: table.Material) -> tuple[Path, Path]:
+    def _paths(self, material: Any) -> tuple[Path, Path]:
         name = f"{self.plan.materials.index(material):03d}"
         return self.folder / f"{name}.npy", self.folder / f"{name}.json"
 
-    def done(self, material: table.Material) -> bool:
+    def done(self, material: Any) -> bool:
         return self._paths(material)[1].exists()
 
-    def save(self, material: table.Material, counts: np.ndarray) -> None:
+    def save(self, material: Any, counts: np.ndarray) -> None:
         data, note = self._paths(material)
         buffer = io.BytesIO()
         np.save(buffer, counts, allow_pickle=False)
@@ -232,7 +246,7 @@ class _Parts:
         content = {"material": material.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
         _write(note, json.dumps(content).encode())  # last: a part counts from here on
 
-    def load(self, material: table.Material) -> np.ndarray:
+    def load(self, material: Any) -> np.ndarray:
         """The counts of a finished part; `FileFormatError` where it is missing, damaged or another
         material's.
         """
@@ -260,12 +274,12 @@ class _Parts:
         shutil.rmtree(self.folder)
 
 
-def _work(plan: Plan, out: Path, material: table.Material) -> str:
-    _Parts(out, plan).save(material, simulate_material(plan, material))
-    return material.name
+def _work(plan: Work, out: Path, material: Any) -> str:
+    _Parts(out, plan).save(material, plan.simulate(material))
+    return str(material.name)
 
 
-def _compute(plan: Plan, out: Path, missing: Sequence[table.Material], jobs: int) -> Iterator[str]:
+def _compute(plan: Work, out: Path, missing: Sequence[Any], jobs: int) -> Iterator[str]:
     """Names of the materials whose parts get finished, in the order of finishing."""
     if jobs == 1 or len(missing) <= 1:
         for material in missing:
@@ -289,7 +303,9 @@ def _compute(plan: Plan, out: Path, missing: Sequence[table.Material], jobs: int
 
 
 @contextlib.contextmanager
-def _progress(show: bool, total: int, done: int) -> Iterator[Callable[[], None]]:
+def progress_bar(
+    show: bool, total: int, done: int = 0, what: str = "simulating materials"
+) -> Iterator[Callable[[], None]]:
     if not show:
         yield lambda: None
         return
@@ -298,8 +314,43 @@ def _progress(show: bool, total: int, done: int) -> Iterator[Callable[[], None]]
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("simulating materials", total=total, completed=done)
+        task = bar.add_task(what, total=total, completed=done)
         yield lambda: bar.advance(task)
+
+
+def open_parts(plan: Work, path: Path) -> _Parts:
+    """The folder of parts beside ``path``; `ConfigError` where ``path`` exists or cannot be."""
+    if path.exists():
+        raise ConfigError("exists already: remove it or choose another output", file=path, field="output")
+    if not path.parent.is_dir():
+        raise ConfigError("the folder does not exist", file=path, field="output")
+    parts = _Parts(path, plan)
+    parts.open()
+    return parts
+
+
+def finish(plan: Work, path: Path, *, jobs: int | None = None, progress: bool = False) -> _Parts:
+    """All parts of ``plan`` beside ``path``, taking over the finished ones of an interrupted run; see `run`."""
+    workers = processes(jobs)
+    parts = open_parts(plan, path)
+    missing = [material for material in plan.materials if not parts.done(material)]
+    for material in plan.materials:
+        if material not in missing:
+            parts.load(material)  # proves earlier parts before hours of work are added to them
+    total = len(plan.materials)
+    with progress_bar(progress, total, total - len(missing)) as advance:
+        for _ in _compute(plan, path, missing, workers):
+            advance()
+    return parts
+
+
+def processes(jobs: int | None) -> int:
+    """``jobs``, None = CPUs this process may use; `ConfigError` beyond 1 ... 1024."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = available if jobs is None else jobs
+    if not 1 <= workers <= 1024:
+        raise ConfigError("must be 1 ... 1024", field="jobs", value=workers)
+    return workers
 
 
 def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, progress: bool = False) -> Path:
@@ -309,24 +360,7 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
     missing folder, parts of another plan), `FileFormatError` (a damaged part). Returns the path written.
     """
     path = Path(out)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = available if jobs is None else jobs
-    if not 1 <= workers <= 1024:
-        raise ConfigError("must be 1 ... 1024", field="jobs", value=workers)
-    if path.exists():
-        raise ConfigError("exists already: remove it or choose another output", file=path, field="output")
-    if not path.parent.is_dir():
-        raise ConfigError("the folder does not exist", file=path, field="output")
-    parts = _Parts(path, plan)
-    parts.open()
-    missing = [material for material in plan.materials if not parts.done(material)]
-    for material in plan.materials:
-        if material not in missing:
-            parts.load(material)  # proves earlier parts before hours of work are added to them
-    total = len(plan.materials)
-    with _progress(progress, total, total - len(missing)) as advance:
-        for _ in _compute(plan, path, missing, workers):
-            advance()
+    parts = finish(plan, path, jobs=jobs, progress=progress)
     spectrometer = Spectrometer(plan.instrument)
     _, dark = dark_level(plan)
     cells = len(plan.distances) * plan.spectra

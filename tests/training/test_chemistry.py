@@ -1,0 +1,219 @@
+"""The chemistry set and model, small: lines of a made-up table, so that only one test needs libskit."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from libsedge.errors import ConfigError, DatasetError, RunError
+from libsedge_training import chemistry
+from libsedge_training.simulate import absorption, bands, minerals, random_instrument, random_plasma
+from libsedge_training.simulate import chemistry as simulated
+from libsedge_training.spectra import SpectraSet
+
+KINDS = (
+    "quartz",
+    "forsterite",
+    "albite",
+    "galena",
+    "pyrite",
+    "sphalerite",
+    "calcite",
+    "magnesite",
+    "siderite",
+)
+SEED = 5
+
+
+def made_up() -> absorption.Absorption:
+    """A dozen lines an element at places that its name decides; every atom has lost half an electron."""
+    chosen = tuple(m for m in minerals.load_minerals() if m.name in KINDS)
+    names = tuple(simulated.elements(chosen))
+    nm = absorption.grid()
+    shape = (len(names), len(absorption.TEMPERATURES), len(absorption.DENSITIES), nm.size)
+    kappa = np.zeros(shape, np.float32)
+    for row, name in enumerate(names):
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        for centre in rng.uniform(242, 848, 12):
+            kappa[row] += np.float32(3e-20 * rng.random()) * np.exp(-0.5 * ((nm - centre) / 0.03) ** 2)
+    return absorption.Absorption(names, kappa, np.full(shape[:3], 0.5))
+
+
+@pytest.fixture(scope="module")
+def table() -> absorption.Absorption:
+    return made_up()
+
+
+def small_plan(specimens: int = 8, spectra: int = 2) -> simulated.Plan:
+    plan = simulated.make_plan("nowhere.h5", SEED, specimens=specimens, spectra=spectra)
+    return replace(plan, materials=tuple(m for m in plan.materials if m.name in KINDS))
+
+
+@pytest.fixture(scope="module")
+def small_set(table: absorption.Absorption) -> SpectraSet:
+    plan = small_plan()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated, "_table", lambda folder: table)
+        counts = np.concatenate([plan.simulate(mineral) for mineral in plan.materials])
+    cells = plan.specimens * plan.spectra
+    return SpectraSet(
+        counts=counts,
+        wavelength=simulated.model_grid().grid_nm,
+        specimen=np.array([f"{m.name} {k // plan.spectra}" for m in plan.materials for k in range(cells)]),
+        label=np.array([m.label for m in plan.materials for _ in range(cells)]),
+        source=f"libsedge simulate --preset chemistry, seed {SEED}, plan none",
+        quantity="intensity",
+        simulated=True,
+    ).validate()
+
+
+def test_absorption_of_a_mixture_is_libskits() -> None:
+    """libskit's spectrum of a mixture, which `absorption` never asks for, within 5 %."""
+    from libsedge_training.simulate import plasma
+
+    masses = {"Ca": 0.3, "Fe": 0.3, "Si": 0.2, "O": 0.2}
+    i, k = 4, 2
+    parts = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(absorption, "TEMPERATURES", absorption.TEMPERATURES[i : i + 1])
+        patch.setattr(absorption, "DENSITIES", absorption.DENSITIES[k : k + 1])
+        parts = {element: absorption.of_element(element) for element in masses}
+        made = absorption.Absorption(
+            tuple(parts), np.stack([p[0] for p in parts.values()]), np.stack([p[1] for p in parts.values()])
+        )
+        shares = random_plasma.atom_fractions(masses)
+        depth = made.per_metre(shares, 0, 0).astype(np.float64)
+    libskit, nm = plasma._libskit(), absorption.grid()
+    temperature, density, length = absorption.TEMPERATURES[i], absorption.DENSITIES[k], 1e-11
+    spread = libskit.GenericSpectrometer(absorption.STEP_NM / np.sqrt(8 * np.log(2)), 0.0)
+    theirs = spread.calculate_spectrum(nm, libskit.LTEModel(masses, temperature, density, length))
+    mine = absorption.planck(nm, temperature) * depth * length
+    assert np.abs(mine - theirs).sum() < 0.05 * theirs.sum()
+    lines = theirs > 1e-2 * theirs.max()
+    assert lines.sum() > 50
+    assert np.percentile(np.abs(mine[lines] / theirs[lines] - 1), 90) < 0.11
+    # negative control: without the atoms' electrons the amounts are wrong
+    wrong = absorption.planck(nm, temperature) * depth * length * made.atoms(shares, 0, 0) / density
+    assert np.abs(wrong - theirs).sum() > 0.3 * theirs.sum()
+
+
+def test_spectra_are_the_same_for_the_same_seed_and_differ_otherwise(table: absorption.Absorption) -> None:
+    plan = small_plan(specimens=2, spectra=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated, "_table", lambda folder: table)
+        first, again = (plan.simulate(plan.materials[0]) for _ in range(2))
+        other = replace(plan, seed=SEED + 1).simulate(plan.materials[0])
+        assert replace(plan, folder="elsewhere").digest() == plan.digest() != replace(plan, seed=9).digest()
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.5
+    assert np.isfinite(first).all()
+    assert first.shape == (2, simulated.model_grid().points)
+
+
+def test_a_mineral_has_its_own_lines(table: absorption.Absorption) -> None:
+    """Light of galena is bright where lead's lines are, and of quartz is not."""
+    lead = table.kappa[table.elements.index("Pb"), 4, 1]
+    strongest = lead > 0.5 * lead.max()
+    ratio = {}
+    for name in ("galena", "quartz"):
+        mineral = next(m for m in minerals.load_minerals() if m.name == name)
+        rng = np.random.default_rng(3)
+        light = [
+            random_plasma.draw(table, minerals.draw_specimen(mineral, rng), rng).radiance for _ in range(10)
+        ]
+        ratio[name] = float(np.median([one[strongest].mean() / one.mean() for one in light]))
+    assert ratio["galena"] > 3 * ratio["quartz"]
+
+
+def test_an_instrument_moves_widens_and_scales_but_keeps_lines() -> None:
+    nm = absorption.grid()
+    light = (0.01 + np.exp(-0.5 * ((nm - 500.0) / 0.02) ** 2)).astype(np.float32)
+    at = simulated.model_grid().grid_nm
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        instrument = replace(random_instrument.draw(rng), opening=0.0, electrons=1e9, read_noise=0.0)
+        found = random_instrument.measure(light, instrument, at, rng)
+        near = np.abs(at - 500.0) < 4
+        assert abs(float(at[near][found[near].argmax()]) - 500.0) < 1.0
+        assert all(abs(e) <= 0.6 for part in instrument.detectors for e in part.error)
+
+
+def test_bands_are_at_their_heads() -> None:
+    shapes = bands.shapes(absorption.AXIS[0], absorption.STEP_NM, absorption.grid().size)
+    elements, cn = shapes["CN"]
+    assert elements == ("C", "N")
+    assert abs(absorption.grid()[int(cn.argmax())] - 388.45) < 0.05  # 388.34 nm in air
+    assert all(abs(float(shape.mean()) - 1) < 1e-3 for _, shape in shapes.values())
+
+
+def test_the_grid_is_even_and_whole() -> None:
+    grid = simulated.model_grid()
+    assert grid.points == 5000
+    assert np.diff(grid.grid_nm).max() < 0.151
+    assert (grid.segments[0].start_nm, grid.segments[-1].stop_nm) == (240.0, 850.0)
+
+
+def test_amounts_are_those_of_the_specimen() -> None:
+    """Recomputed from seed and name alone; lead of galena, not of quartz."""
+    found = dict(zip(chemistry.ELEMENTS, chemistry.amounts(SEED, "galena 3").tolist(), strict=True))
+    assert found["Pb"] > 0.95
+    assert found["S"] > 0.7
+    assert dict(zip(chemistry.ELEMENTS, chemistry.amounts(SEED, "quartz 3").tolist(), strict=True))["Pb"] == 0
+    with pytest.raises(DatasetError, match="no specimen"):
+        chemistry.amounts(SEED, "BHVO-2")
+
+
+def quick(**changes: object) -> object:
+    given = {"epochs": 10, "patience": 10, "batch": 16, "test_specimens": 9, "validation_specimens": 18}
+    return replace(chemistry.CONFIG, **{**given, **changes})  # type: ignore[arg-type]
+
+
+def test_it_learns_and_shuffled_labels_teach_nothing(small_set: SpectraSet, tmp_path: Path) -> None:
+    run = chemistry.train(small_set, tmp_path / "run", quick(), "specimens", threads=1)  # type: ignore[arg-type]
+    assert run["preprocess"] == simulated.model_grid().to_json()
+    assert run["best"]["accuracy"] > 0.75
+    names = small_set.specimens
+    labels = [small_set.label[small_set.specimen == name][0] for name in names]
+    shuffled = dict(zip(names, np.random.default_rng(0).permutation(labels).tolist(), strict=True))
+    wrong = replace(small_set, label=np.array([shuffled[name] for name in small_set.specimen.tolist()]))
+    chance = chemistry.train(wrong, tmp_path / "chance", quick(epochs=4), "specimens", threads=1)  # type: ignore[arg-type]
+    assert chance["best"]["accuracy"] < 0.6
+
+
+def test_minerals_held_out_are_not_trained_on(small_set: SpectraSet, tmp_path: Path) -> None:
+    config = quick(epochs=1, test_specimens=3, validation_specimens=3)
+    run = chemistry.train(small_set, tmp_path / "run", config, "minerals", threads=1)  # type: ignore[arg-type]
+    kinds = {part: {n.rpartition(" ")[0] for n in names} for part, names in run["specimens"].items()}
+    assert [len(kinds[part]) for part in ("train", "validation", "test")] == [3, 3, 3]
+    assert len(kinds["train"] | kinds["validation"] | kinds["test"]) == 9
+    with pytest.raises(RunError, match="hold-out"):
+        chemistry.train(small_set, tmp_path / "run", config, "specimens", resume=True)  # type: ignore[arg-type]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(small_set: SpectraSet, tmp_path: Path) -> None:
+    """Elements' layer and its moments included: the weights are the same bytes."""
+    config = quick(epochs=3)
+    chemistry.train(small_set, tmp_path / "whole", config, "specimens", threads=1)  # type: ignore[arg-type]
+
+    def stop(record: dict[str, object]) -> None:
+        if record["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chemistry.train(small_set, tmp_path / "cut", config, "specimens", threads=1, on_epoch=stop)  # type: ignore[arg-type]
+    chemistry.train(small_set, tmp_path / "cut", config, "specimens", threads=1, resume=True)  # type: ignore[arg-type]
+    assert (tmp_path / "cut/model.safetensors").read_bytes() == (
+        tmp_path / "whole/model.safetensors"
+    ).read_bytes()
+
+
+def test_other_sets_and_names_are_refused(small_set: SpectraSet, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="preset chemistry"):
+        chemistry.train(replace(small_set, source="mine"), tmp_path / "run", quick(), "specimens")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unobtainium"):
+        simulated.make_plan("x.h5", 1, names=["unobtainium"])
+    with pytest.raises(ConfigError, match="spectra"):
+        simulated.make_plan("x.h5", 1, spectra=-1)

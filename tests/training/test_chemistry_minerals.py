@@ -1,0 +1,109 @@
+"""The minerals' table against published compositions, and what random specimens are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from libsedge.errors import FileFormatError
+from libsedge_training.simulate import minerals
+
+#: element -> published factor from element to oxide by mass
+OXIDE = {
+    "Si": 2.1392,
+    "Al": 1.8895,
+    "Ca": 1.3992,
+    "Mg": 1.6583,
+    "Na": 1.3480,
+    "K": 1.2046,
+    "Ti": 1.6681,
+    "P": 2.2916,
+    "C": 3.6641,
+    "H": 8.9360,
+    "S": 2.4972,
+    "Ba": 1.1165,
+    "Be": 2.7758,
+    "Li": 2.1527,
+}
+#: mineral -> mass % of oxides (by the element) or, with "=", of the element itself: Handbook of Mineralogy and
+#: webmineral.com, not computed here
+PUBLISHED = {
+    "albite": {"Si": 68.74, "Al": 19.44, "Na": 11.82},
+    "orthoclase": {"Si": 64.76, "Al": 18.32, "K": 16.92},
+    "forsterite": {"Mg": 57.29, "Si": 42.71},
+    "kaolinite": {"Al": 39.50, "Si": 46.55, "H": 13.96},
+    "talc": {"Mg": 31.88, "Si": 63.37, "H": 4.75},
+    "beryl": {"Be": 13.96, "Al": 18.97, "Si": 67.07},
+    "spodumene": {"Li": 8.03, "Al": 27.40, "Si": 64.58},
+    "calcite": {"Ca": 56.03, "C": 43.97},
+    "dolomite": {"Ca": 30.41, "Mg": 21.86, "C": 47.73},
+    "gypsum": {"Ca": 32.57, "S": 46.50, "H": 20.93},
+    "barite": {"Ba": 65.70, "S": 34.30},
+    "fluorapatite": {"Ca": 55.60, "P": 42.22, "=F": 3.77},
+    "pyrite": {"=Fe": 46.55, "=S": 53.45},
+    "chalcopyrite": {"=Cu": 34.63, "=Fe": 30.43, "=S": 34.94},
+    "galena": {"=Pb": 86.60, "=S": 13.40},
+    "magnetite": {"=Fe": 72.36, "=O": 27.64},
+    "ilmenite": {"Ti": 52.65, "=Fe": 36.81},
+    "cassiterite": {"=Sn": 78.77},
+    "fluorite": {"=Ca": 51.33, "=F": 48.67},
+    "halite": {"=Na": 39.34, "=Cl": 60.66},
+}
+
+
+def wrong(mineral: minerals.Mineral, published: dict[str, float]) -> list[str]:
+    """Where a mineral's ideal formula is more than 0.1 % of its mass away from the published figure."""
+    found = minerals.fractions(mineral.formula)
+    off = []
+    for name, percent in published.items():
+        element = name.lstrip("=")
+        value = 100 * found.get(element, 0.0) * (1.0 if name[0] == "=" else OXIDE[element])
+        if abs(value - percent) > 0.1:
+            off.append(f"{mineral.name} {name}: {value:.2f} against {percent}")
+    return off
+
+
+def test_formulas_give_published_compositions() -> None:
+    table = {mineral.name: mineral for mineral in minerals.load_minerals()}
+    assert [text for name, figures in PUBLISHED.items() for text in wrong(table[name], figures)] == []
+    # negative control: another mineral's figures are noticed
+    assert wrong(table["orthoclase"], PUBLISHED["albite"])
+
+
+def test_every_class_has_many_minerals() -> None:
+    table = minerals.load_minerals()
+    count = {label: sum(mineral.label == label for mineral in table) for label in minerals.CLASSES}
+    assert min(count.values()) >= 20, count
+    assert 150 <= len(table) <= 400
+    assert all(name in {mineral.name for mineral in table} for name in minerals.GANGUE)
+
+
+def test_specimens_are_random_stay_what_they_are_and_sum_to_one() -> None:
+    table = {mineral.name: mineral for mineral in minerals.load_minerals()}
+    rng = np.random.default_rng(1)
+    drawn = [minerals.draw_specimen(table["galena"], rng) for _ in range(50)]
+    assert all(abs(sum(parts.values()) - 1) < 1e-9 and min(parts.values()) >= 0 for parts in drawn)
+    lead = np.array([parts["Pb"] for parts in drawn])
+    assert lead.min() > 0.7
+    assert lead.std() > 0.003
+    assert minerals.draw_specimen(table["galena"], np.random.default_rng(7)) == minerals.draw_specimen(
+        table["galena"], np.random.default_rng(7)
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a,silicate,Xx2O,,,x", "formula"),
+        ("a,rock,SiO2,,,x", "class"),
+        ("a,silicate,SiO2,Fe2SiO4,,x", "series"),
+        ("a,silicate,SiO2,,Fe:200,x", "traces"),
+        ("a,silicate,SiO2,,,x\na,silicate,SiO2,,,x", "once"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, row: str, says: str) -> None:
+    path = tmp_path / "minerals.csv"
+    path.write_text(",".join(minerals.COLUMNS) + "\n" + row + "\n")
+    with pytest.raises(FileFormatError, match=says):
+        minerals.load_minerals(path)

@@ -1,0 +1,161 @@
+"""The simulated set of the chemistry model: every mineral of `minerals.csv`, every spectrum on another instrument.
+
+Eight classes (`minerals.CLASSES`). A virtual specimen is a random composition of a mineral (`minerals`); its spectra
+are shot under random circumstances (`random_plasma`) on random spectrometers (`random_instrument`), and stored on the
+model's own grid. Same seed, same bytes, whatever the number of processes (see `generate`). The absorption table is
+computed once a set and waits in ``OUT.parts/`` with the parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from libsedge.errors import ConfigError
+from libsedge.preprocess import PreprocessConfig, Segment
+from libsedge.store import StoreWriter
+
+from libsedge_training.simulate import (
+    absorption,
+    generate,
+    minerals,
+    plasma,
+    random_instrument,
+    random_plasma,
+)
+
+#: raised whenever the same configuration gives other spectra than before
+REVISION = 1
+#: specimens a mineral, and spectra a specimen
+SPECIMENS, SPECTRA = 12, 3
+
+
+def model_grid(windows: tuple[int, int] = (8, 15)) -> PreprocessConfig:
+    """The model's grid: 0.08 nm below 400 nm, 0.15 nm above, in ``windows`` equal parts, each normalised by itself.
+
+    A window of 20 to 30 nm is so narrow that an instrument's response is nearly constant in it: what is left are the
+    line ratios within a window, and which lines are there at all.
+    """
+    low = np.linspace(240.0, 400.0, windows[0] + 1)
+    high = np.linspace(400.0, 850.0, windows[1] + 1)
+    parts = [(a, b, 0.08) for a, b in itertools.pairwise(low)]
+    parts += [(a, b, 0.15) for a, b in itertools.pairwise(high)]
+    return PreprocessConfig(tuple(Segment(float(a), float(b), round((b - a) / step)) for a, b, step in parts))
+
+
+def elements(chosen: tuple[minerals.Mineral, ...]) -> list[str]:
+    """Every element that a spectrum of these minerals can hold, sorted."""
+    found = set(minerals.EVERYWHERE)
+    for mineral in (*chosen, *(m for m in minerals.load_minerals() if m.name in minerals.GANGUE)):
+        for formula in (mineral.formula, *(f for f, _ in mineral.series + mineral.traces)):
+            found |= set(minerals.fractions(formula))
+    for _, gas, _ in random_plasma.ATMOSPHERES.values():
+        found |= set(gas)
+    return sorted(found)
+
+
+@functools.cache
+def _table(folder: str) -> absorption.Absorption:
+    return absorption.load(Path(folder))
+
+
+def specimen_rng(seed: int, mineral: str, specimen: int) -> np.random.Generator:
+    """The random numbers of one specimen: first its composition, then its spectra."""
+    key = (zlib.crc32(mineral.encode()), specimen)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the bytes of a set; ``folder`` holds the absorption table and decides nothing."""
+
+    seed: int
+    specimens: int
+    spectra: int
+    materials: tuple[minerals.Mineral, ...]
+    folder: str
+
+    def digest(self) -> str:
+        """SHA-256, hex, of the plan and of libskit's version."""
+        content = {"revision": REVISION, "libskit": plasma.libskit_version(), **asdict(self), "folder": ""}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def simulate(self, material: minerals.Mineral) -> np.ndarray:
+        """Relative counts float32 [specimens * spectra, points of the grid] of one mineral."""
+        table, at = _table(self.folder), model_grid().grid_nm
+        rows = []
+        for specimen in range(self.specimens):
+            rng = specimen_rng(self.seed, material.name, specimen)
+            masses = minerals.draw_specimen(material, rng)
+            for _ in range(self.spectra):
+                light = random_plasma.draw(table, masses, rng)
+                instrument = random_instrument.draw(rng)
+                rows.append(random_instrument.measure(light.radiance, instrument, at, rng))
+        return np.stack(rows)
+
+
+def make_plan(
+    out: str | os.PathLike[str],
+    seed: int,
+    *,
+    specimens: int | None = None,
+    spectra: int | None = None,
+    names: list[str] | None = None,
+) -> Plan:
+    """The plan of a set to be written to ``out``; ``names``: of minerals, None = all. `ConfigError` out of range."""
+    chosen = minerals.load_minerals()
+    if names is not None:
+        known = {mineral.name for mineral in chosen}
+        for name in names:
+            if name not in known:
+                raise ConfigError("is not in simulate/minerals.csv", field="materials", value=name)
+        chosen = tuple(mineral for mineral in chosen if mineral.name in names)
+    counts = {"specimens": specimens or SPECIMENS, "spectra": spectra or SPECTRA}
+    for field, value in (*counts.items(), ("seed", seed + 1)):
+        if not 1 <= value < 2**31:
+            raise ConfigError("must be at least 1 (a seed: 0)", field=field, value=value)
+    return Plan(seed, counts["specimens"], counts["spectra"], chosen, str(_parts_folder(out) / "lines"))
+
+
+def _parts_folder(out: str | os.PathLike[str]) -> Path:
+    return Path(out).with_name(Path(out).name + ".parts")
+
+
+def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, progress: bool = False) -> Path:
+    """Carry out ``plan`` and write the store ``out``; resumes, and raises, as `generate.run`."""
+    path = Path(out)
+    generate.open_parts(plan, path)
+    folder = Path(plan.folder)
+    folder.mkdir(exist_ok=True)
+    wanted = elements(plan.materials)
+    with generate.progress_bar(progress, len(wanted), what="absorption of elements") as advance:
+        absorption.build(wanted, folder, generate.processes(jobs), advance)
+    parts = generate.finish(plan, path, jobs=jobs, progress=progress)
+    cells = plan.specimens * plan.spectra
+    with StoreWriter(
+        path,
+        wavelength=model_grid().grid_nm,
+        dtype=np.float32,
+        quantity="intensity",
+        instrument="random spectrometers (simulated)",
+        source=f"libsedge simulate --preset chemistry, seed {plan.seed}, plan {plan.digest()[:16]}, "
+        f"libskit {plasma.libskit_version()} (NIST ASD)",
+        simulated=True,
+    ) as store:
+        for material in plan.materials:
+            store.append(
+                parts.load(material),
+                specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(plan.specimens), plan.spectra)],
+                label=[material.label] * cells,
+                distance_m=np.full(cells, np.nan, np.float32),
+                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), plan.specimens),
+            )
+    parts.remove()
+    return path
