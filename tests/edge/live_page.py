@@ -77,7 +77,7 @@ class Live:
         Journal(self.journal, stream=STREAM).close()
         self.dashboard = Dashboard("127.0.0.1:0", self.journal, self.said.append)
         self.dashboard.tell_model(bundle, self._classifier, self.source.axis, self.source.simulated)
-        self.url = f"http://{self.dashboard.address}/"
+        self.url = self.dashboard.url
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._ready.wait(30)

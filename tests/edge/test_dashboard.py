@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -444,6 +445,44 @@ def test_a_picture_that_is_not_understood_is_counted(
     until(lambda: served.page is not None and served.page.bad_messages == 2)
     with served.client() as client:
         shown(client)
+
+
+def test_beyond_this_machine_only_who_shows_a_certificate(tmp_path: Path) -> None:
+    from authority import Authority
+
+    ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    Journal(tmp_path / "journal.db", stream=7).close()
+    said: list[str] = []
+    page = publisher.Dashboard("0.0.0.0:0", tmp_path / "journal.db", said.append, ours.files("board", ours))
+    port = int(page.address.rpartition(":")[2])
+
+    def get(context: ssl.SSLContext | None, **headers: str) -> int:
+        kind = http.client.HTTPConnection if context is None else http.client.HTTPSConnection
+        named = {} if context is None else {"context": context}
+        with contextlib.closing(kind("127.0.0.1", port, timeout=20, **named)) as connection:
+            connection.request("GET", "/", headers=headers)
+            return connection.getresponse().status
+
+    try:
+        assert page.url == f"https://0.0.0.0:{port}/"
+        good = ours.files("browser", ours).client()
+        assert get(good) == 200
+        assert get(good, Host="board.example:8765") == 200  # the certificate's names keep rebinding out
+        assert get(good, Origin="https://attacker.example") == 403
+        nobody = ssl.create_default_context(cafile=str(ours.path))
+        refused = (ssl.SSLError, OSError, http.client.HTTPException)
+        for context in (nobody, other.files("browser", ours).client(), None):
+            with pytest.raises(refused):
+                get(context)
+        with connect(f"wss://127.0.0.1:{port}/feed", ssl=good, proxy=None):
+            pass
+    finally:
+        page.close()
+    with contextlib.closing(publisher.listen("127.0.0.1:0")) as listener:
+        assert publisher.is_loopback(listener.getsockname()[0])
+    local = publisher.Dashboard("127.0.0.1:0", tmp_path / "journal.db", said.append, ours.files("b", ours))
+    local.close()
+    assert local.url.startswith("http://127.0.0.1:")
 
 
 # --- the pipeline's side

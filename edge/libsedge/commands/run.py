@@ -51,11 +51,11 @@ def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple
     return opened, store
 
 
-def _dashboard(address: str, journal: str) -> Dashboard:
+def _dashboard(address: str, journal: str, tls: TlsFiles | None) -> Dashboard:
     from libsedge.dashboard.publisher import Dashboard  # only a run with a page pays for it
 
-    page = Dashboard(address, journal, lambda text: click.echo(text, err=True))
-    click.echo(f"dashboard on http://{page.address}/", err=True)
+    page = Dashboard(address, journal, lambda text: click.echo(text, err=True), tls)
+    click.echo(f"dashboard on {page.url}", err=True)
     return page
 
 
@@ -232,7 +232,7 @@ def run(
             cleanup.callback(sinks[-1].close)
         dashboard: Dashboard | None = None
         if dashboard_address is not None:
-            dashboard = _dashboard(dashboard_address, journal_path)
+            dashboard = _dashboard(dashboard_address, journal_path, tls)
             cleanup.callback(dashboard.close)
 
         pipeline = Pipeline(

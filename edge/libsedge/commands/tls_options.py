@@ -16,7 +16,7 @@ def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--tls-cert",
         type=click.Path(),
         metavar="PEM",
-        help="Own certificate; with it tcp may leave this machine.",
+        help="Own certificate; with it tcp and the live page may leave this machine.",
     )
     @click.option("--tls-key", type=click.Path(), metavar="PEM", help="Its private key.")
     @click.option(

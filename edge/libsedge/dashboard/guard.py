@@ -1,7 +1,8 @@
 """Who may ask: every request passes here first, and every answer gets its headers here.
 
-* The Host header must name a loopback address, so that a foreign web page cannot reach this one by pointing its own
-  name at 127.0.0.1 (DNS rebinding).
+* Without TLS the Host header must name a loopback address, so that a foreign web page cannot reach this one by
+  pointing its own name at 127.0.0.1 (DNS rebinding). With mutual TLS the certificate's names do that: a browser that
+  was sent here under another name breaks off before it asks.
 * A browser says where a request comes from (Origin, Sec-Fetch-Site); only this page itself may ask.
 * Only GET; nothing is inline, nothing comes from elsewhere (Content-Security-Policy).
 """
@@ -29,13 +30,13 @@ HEADERS = {
 }
 
 
-def refusal(headers: Headers, method: str) -> str | None:
+def refusal(headers: Headers, method: str, secure: bool = False) -> str | None:
     """Why a request is refused; None where it may pass."""
     hosts = headers.getlist("host")
-    if len(hosts) != 1 or not is_loopback_host(hosts[0]):
+    if len(hosts) != 1 or not (secure or is_loopback_host(hosts[0])):
         return "the Host header must name a loopback address"
     for origin in headers.getlist("origin"):
-        if origin not in (f"http://{hosts[0]}", f"https://{hosts[0]}"):
+        if origin != f"{'https' if secure else 'http'}://{hosts[0]}":
             return "the request comes from another page"
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return "the request comes from another page"
@@ -53,7 +54,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        why = refusal(Headers(scope=scope), scope.get("method", "GET"))
+        why = refusal(Headers(scope=scope), scope.get("method", "GET"), scope["scheme"] in ("https", "wss"))
         if why is not None:
             self.refused += 1
             if scope["type"] == "websocket":

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,10 @@ from libsedge.health import resident_bytes
 from libsedge.journal import Record
 from libsedge.pipeline import Pipeline
 from libsedge.sources import Axis
-from libsedge.sources.net import parse_address, show_address
+from libsedge.sources.net import is_loopback, parse_address, show_address
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 PERIOD_S = 0.1
 #: without a new frame the counts are told so often
@@ -55,9 +58,10 @@ def check_installed() -> None:
         )
 
 
-def listen(address: str) -> socket.socket:
-    """A listening socket. ConfigError for an address that is not loopback, SourceError for a port in use."""
-    host, port = parse_address(address)
+def listen(address: str, *, authenticated: bool = False) -> socket.socket:
+    """A listening socket. ConfigError for an address that is not loopback unless the browsers are `authenticated`,
+    SourceError for a port in use."""
+    host, port = parse_address(address, authenticated=authenticated)
     plain = "127.0.0.1" if host == "localhost" else host
     listener = socket.socket(socket.AF_INET6 if ":" in plain else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -137,21 +141,34 @@ def picture(pipeline: Pipeline, tap: Tap) -> bytes:
 
 
 class Dashboard:
-    """The page of one run; `address` is where it listens.
+    """The page of one run; `address` and `url` are where it listens.
 
     Parameters
     ----------
-    address : HOST:PORT, loopback only; port 0 takes a free one. journal : the file of the history.
-    say : takes a line for people.
+    address : HOST:PORT; port 0 takes a free one. journal : the file of the history. say : takes a line for people.
+    tls : with it the page may leave this machine, to browsers that show a certificate; on loopback it is not used.
 
-    Raises ConfigError for an address that is not loopback or a package that is missing, SourceError for a port in use.
+    Raises ConfigError for an address that is not loopback without `tls`, for its files, or for a package that is
+    missing; SourceError for a port in use.
     """
 
-    def __init__(self, address: str, journal: str | os.PathLike[str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        journal: str | os.PathLike[str],
+        say: Callable[[str], None],
+        tls: TlsFiles | None = None,
+    ) -> None:
         check_installed()
         self.tap = Tap()
-        listener = listen(address)
-        self.address = show_address(*listener.getsockname()[:2])
+        if tls is not None:
+            tls.server()  # files that cannot be used are said here, not in the page's process
+        listener = listen(address, authenticated=tls is not None)
+        host, port = listener.getsockname()[:2]
+        if is_loopback(host):
+            tls = None
+        self.address = show_address(host, port)
+        self.url = f"{'http' if tls is None else 'https'}://{self.address}/"
         #: pictures that the page took, and that were left out because it was busy
         self.published = self.skipped = 0
         self._say = say
@@ -161,9 +178,17 @@ class Dashboard:
         self._feed, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._feed.setblocking(False)
         numbers = [str(sock.fileno()) for sock in (listener, theirs)]
+        files = [] if tls is None else [os.path.abspath(path) for path in (tls.certificate, tls.key, tls.ca)]
         with listener, theirs:
             self._page = subprocess.Popen(
-                [sys.executable, "-m", "libsedge.dashboard.server", *numbers, os.path.abspath(journal)],
+                [
+                    sys.executable,
+                    "-m",
+                    "libsedge.dashboard.server",
+                    *numbers,
+                    os.path.abspath(journal),
+                    *files,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(listener.fileno(), theirs.fileno()),

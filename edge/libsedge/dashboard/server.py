@@ -1,4 +1,6 @@
-"""The page's process: `python -m libsedge.dashboard.server LISTENER FEED JOURNAL` (two file descriptors, a path).
+"""The page's process: `python -m libsedge.dashboard.server LISTENER FEED JOURNAL [CERTIFICATE KEY AUTHORITY]`.
+
+The first two are file descriptors, the others paths.
 
 It ends when the pipeline closes the feed.
 
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -30,6 +33,9 @@ from libsedge.dashboard.board import Board
 from libsedge.dashboard.feed import MAX_MESSAGE, Feed
 from libsedge.dashboard.guard import Guard
 from libsedge.errors import SedgeError
+
+if TYPE_CHECKING:
+    from libsedge.sources.tls import TlsFiles
 
 STATIC = Path(__file__).parent / "static"
 #: at most so often a picture goes to the browsers; so often the clock is looked at without one
@@ -148,8 +154,8 @@ class Page:
         )
 
 
-def config(page: Page) -> uvicorn.Config:
-    """How uvicorn serves it: small limits everywhere, no log of requests."""
+def config(page: Page, tls: TlsFiles | None = None) -> uvicorn.Config:
+    """How uvicorn serves it: small limits everywhere, no log of requests; `tls`: only to who shows a certificate."""
     return uvicorn.Config(
         page.guard,
         http="h11",
@@ -167,13 +173,19 @@ def config(page: Page) -> uvicorn.Config:
         proxy_headers=False,
         log_level="error",
         lifespan="on",
+        ssl_context_factory=None if tls is None else lambda *_: tls.server(),
     )
 
 
 def main(arguments: list[str]) -> None:
     listener, feed = (socket.socket(fileno=int(number)) for number in arguments[:2])
     page = Page(Path(arguments[2]), feed)
-    server = page.server = uvicorn.Server(config(page))
+    tls = None
+    if len(arguments) > 3:
+        from libsedge.sources.tls import TlsFiles
+
+        tls = TlsFiles(*arguments[3:6])
+    server = page.server = uvicorn.Server(config(page, tls))
     server.run(sockets=[listener])
 
 

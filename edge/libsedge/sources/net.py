@@ -15,16 +15,20 @@ def is_loopback_host(header: str) -> bool:
     return _HOST.fullmatch(header) is not None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or a loopback address."""
+    try:
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_loopback(host: str) -> None:
     """ConfigError unless `host` is `localhost` or a loopback address."""
-    try:
-        loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise ConfigError(
-            "without an authentication (mutual TLS: --tls-cert, --tls-key, --tls-ca; tcp only) only a loopback address "
-            "such as 127.0.0.1 is used",
+            "without an authentication (mutual TLS: --tls-cert, --tls-key, --tls-ca; for tcp and the live page) only a "
+            "loopback address such as 127.0.0.1 is used",
             field="host",
             value=host,
         )
