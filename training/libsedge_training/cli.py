@@ -19,6 +19,7 @@ commands: dict[str, tuple[str, str]] = {
         "Compare weighting strategies: seeds, folds by specimen, controls, intervals.",
     ),
     "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
+    "float-onnx": (f"{_HERE}.float_onnx:float_onnx", "Write a run's net as float32 ONNX, not quantised."),
     "layer-goldens": (
         "libsedge_native.layer_goldens:command",
         "Write what every layer should put out, for compare-target.",

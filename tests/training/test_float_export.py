@@ -1,0 +1,55 @@
+"""A trained net in float32: the same logits as torch's, from the folded layers to the command's file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from libsedge.cli import main
+from libsedge_native import float_reference
+from libsedge_native.onnx_float import read_float_onnx
+from libsedge_training import model
+from libsedge_training.float_export import float_graph
+
+
+def noisy(name: str, points: int) -> model.SpectrumNet:
+    """A net whose batch normalisation does something."""
+    torch.manual_seed(4)
+    net = model.build(model.NETS[name], points, 5)
+    with torch.no_grad():
+        for norm in net.norms:
+            assert isinstance(norm, torch.nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            norm.running_mean.normal_(0.0, 0.5)
+            norm.bias.normal_(0.0, 0.5)
+    return net.eval()
+
+
+@pytest.mark.parametrize(("name", "points"), [("m", 600), ("s", 300), ("m-fc", 300), ("paper", 600)])
+def test_the_graph_gives_the_logits_of_the_folded_net(name: str, points: int) -> None:
+    layers = model.fold(noisy(name, points))
+    x = np.random.default_rng(2).random((3, points), dtype=np.float32)
+    want = model.run_folded(layers, x)
+    graph = float_graph(layers, points, "net")
+    assert np.abs(float_reference.run(graph, x) - want).max() < 1e-9 * np.abs(want).max()
+
+
+def test_the_command_writes_what_torch_computes(tmp_path: Path) -> None:
+    net = noisy("m", 600)
+    run = {"format": model.RUN_FORMAT, "version": model.RUN_VERSION, "status": "complete"}
+    run |= {"net": net.spec.to_json(), "channels": 600, "classes": list("abcde")}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
+    model.save_weights(net, tmp_path / "run" / "model.safetensors")
+    result = CliRunner().invoke(main, ["float-onnx", str(tmp_path / "run"), "-o", str(tmp_path / "net.onnx")])
+    assert result.exit_code == 0, result.output
+    graph = read_float_onnx((tmp_path / "net.onnx").read_bytes()).graph
+    assert graph.name == "run"
+    x = np.random.default_rng(2).random((3, 600), dtype=np.float32)
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).numpy()
+    assert np.abs(float_reference.run(graph, x) - want).max() < 1e-4 * np.abs(want).max()
