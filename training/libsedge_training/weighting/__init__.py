@@ -15,6 +15,7 @@ from .jtt import Jtt
 from .lisa import Lisa
 from .meta import L2rw, MwNet
 from .per_distance import PerDistance
+from .virtual import Virtual
 
 #: family -> class; a new strategy is one file and one row here
 FAMILIES: dict[str, type[Strategy]] = {
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[Strategy]] = {
         Lisa,
         L2rw,
         MwNet,
+        Virtual,
         Permuted,
         DistanceMean,
         ClassMean,

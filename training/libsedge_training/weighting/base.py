@@ -26,11 +26,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from libsedge.errors import ConfigError, DatasetError
+from libsedge.preprocess import DEFAULT_SEGMENTS, Segment
 
 if TYPE_CHECKING:
     from .dynamic import Dynamic
@@ -44,12 +45,14 @@ class TrainPart:
 
     values : float32 [n, points], not negative (`Preprocessor.float`: masked, normalised, square root).
     label, specimen : str [n]; distance_m : float32 [n], NaN = unknown.
+    segments : the grid of the points; empty = the default grid with as many points.
     """
 
     values: np.ndarray
     label: np.ndarray
     specimen: np.ndarray
     distance_m: np.ndarray
+    segments: tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or len(self.values) == 0:
@@ -65,7 +68,23 @@ class TrainPart:
 
     def select(self, rows: np.ndarray) -> TrainPart:
         """The rows `rows`, in that order."""
-        return TrainPart(self.values[rows], self.label[rows], self.specimen[rows], self.distance_m[rows])
+        columns = (self.values[rows], self.label[rows], self.specimen[rows], self.distance_m[rows])
+        return TrainPart(*columns, self.segments)
+
+    def grid(self) -> tuple[Segment, ...]:
+        """The grid's segments; DatasetError where the default grid cannot have as many points."""
+        points = self.values.shape[1]
+        if self.segments:
+            return self.segments
+        whole = sum(s.channels for s in DEFAULT_SEGMENTS)
+        found = tuple(
+            replace(s, channels=s.channels * points // whole)
+            for s in DEFAULT_SEGMENTS
+            if s.channels * points % whole == 0
+        )
+        if len(found) < len(DEFAULT_SEGMENTS):
+            raise DatasetError("do not make a default grid; name its segments", field="points", value=points)
+        return found
 
     def known_distances(self, why: str) -> np.ndarray:
         """Distances in whole millimetres, int64 [n]; DatasetError where one is unknown or not positive."""
