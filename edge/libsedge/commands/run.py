@@ -27,7 +27,7 @@ from libsedge.model_store import ModelStore
 from libsedge.pipeline import Pipeline
 from libsedge.safe_mode import CRASH_LIMIT, NoModel, Starts
 from libsedge.sinks import Sink, open_sink
-from libsedge.sources import SourceOptions, open_source
+from libsedge.sources import TLS_SOURCES, SourceOptions, open_source
 from libsedge.sources.files import axis_of
 from libsedge.store_run import StoreRun
 
@@ -219,7 +219,9 @@ def run(
         if not safe_mode:
             opened, store = _model(bundle, store_path, isa)
             classifier = Classifier(opened, isa)
-        source = open_source(spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=tls))
+        # Certificates may be for the live page only; without one, a source that cannot use them refuses.
+        source_tls = tls if dashboard_address is None or spec.partition(":")[0] in TLS_SOURCES else None
+        source = open_source(spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=source_tls))
         cleanup.callback(source.close)
         axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
         if isinstance(classifier, Classifier):

@@ -57,4 +57,4 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
     return opener(argument, options or SourceOptions())
 
 
-__all__ = ["SOURCES", "Axis", "Source", "SourceOptions", "check_source", "open_source"]
+__all__ = ["SOURCES", "TLS_SOURCES", "Axis", "Source", "SourceOptions", "check_source", "open_source"]
