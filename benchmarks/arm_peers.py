@@ -7,7 +7,8 @@ Python (arm_guest.py), which marks the start and the end of its runs with a syst
 the few thousand instructions of Python around each call count with the peer. Adds `aarch64` to build/bench/bench.json.
 
 `ratio` is ours over the best int8 peer on the same CPU; `over_floor` is ours over the multiply instructions that the
-net's multiply-accumulates need at least: MACs / 16 for sdot, 3 MACs / 16 for smull, smlal2, sadalp.
+net's multiply-accumulates need at least: MACs / 16 for sdot, 3 MACs / 16 for smull, smlal2,
+sadalp, MACs / 32 for smmla.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ TIMES = 4
 CPUS: dict[str, tuple[str, str, str]] = {
     "neon": ("cortex-a53", "0xd03", "fp asimd crc32"),
     "neondot": ("cortex-a76", "0xd0b", "fp asimd crc32 atomics fphp asimdhp asimddp"),
+    "i8mm": ("max", "0xd49", "fp asimd crc32 atomics fphp asimdhp asimddp sve i8mm svei8mm"),
 }
+#: what the headline is chosen from
+HEADLINE = ("neon", "neondot")
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,7 @@ def own_rows(graph: Graph) -> dict[str, dict[str, Any]]:
 
 
 def measure(net: str) -> dict[str, Any]:
-    """The `aarch64` part of bench.json. Headline: the kernel that stands worst beside its best int8 peer."""
+    """The `aarch64` part of bench.json; its headline is the kernel of HEADLINE with the worst ratio."""
     graph = nets.build(net)
     x = random_inputs(graph, 7, 5)[-1]
     by_isa = own_rows(graph)
@@ -248,7 +252,7 @@ def measure(net: str) -> dict[str, Any]:
         row["best_peer"] = best and best["instructions"]
         row["best_peer_name"] = best and best["name"]
         row["ratio"] = best and round(row["ours"] / best["instructions"], 3)
-    worst = max(by_isa, key=lambda isa: (by_isa[isa]["ratio"] or 0.0, by_isa[isa]["over_floor"]))
+    worst = max(HEADLINE, key=lambda isa: (by_isa[isa]["ratio"] or 0.0, by_isa[isa]["over_floor"]))
     head = {key: by_isa[worst][key] for key in ("ours", "best_peer", "ratio", "over_floor")}
     instructions = {**head, "isa": worst, "by_isa": by_isa, "peers": peers}
     return {"emulated": True, "net": net, "macs": graph.macs, "instructions": instructions}

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from libsedge.cli import main
 from libsedge.errors import ToolchainError
 from libsedge_native import counting
-from libsedge_native.fixed_graphs import ties
+from libsedge_native.fixed_graphs import m_net, ties
 from libsedge_native.generate import GeneratedModel, default_goldens, generate
 from libsedge_native.ir import Graph
 from libsedge_native.onnx_export import to_onnx
@@ -127,6 +127,26 @@ def test_a_short_arena_is_noticed(board: BareTarget, short_net: Graph, tmp_path:
     assert boot(board, lying, compile_object(lying, board), tmp_path) == "the arena was overrun"
 
 
+#: bytes of flash that the small net takes at most, goldens included (`arm-none-eabi-size`), by its kernels
+FLASH = {("scalar",): 41_500, ("smlad", "scalar"): 75_000}
+RAM = 16 * 1024
+
+
+def test_the_small_net_fits_a_small_part(tmp_path: Path) -> None:
+    """1,800 inputs on the Cortex-M4: flash within its budget, nothing in RAM but the arena and the stack."""
+    board, small = available_or_skip(BARE["cortex-m4"]), m_net(1800)
+    for kernels, most in FLASH.items():
+        generated = generate(small, isas=kernels[:-1])
+        (tmp_path / "model.o").write_bytes(compile_object(generated, board))
+        size = [board.compiler.replace("g++", "size"), tmp_path / "model.o"]
+        out = subprocess.run(size, capture_output=True, text=True, check=True).stdout
+        text, data, bss = map(int, out.splitlines()[1].split()[:3])
+        print(kernels, text, generated.arena_bytes)
+        assert 0.97 * most < text < most, "a budget that is far off is no budget"
+        assert data == bss == 0
+        assert generated.arena_bytes < RAM
+
+
 def test_smlad_takes_half_the_instructions(short_net: Graph, tmp_path: Path) -> None:
     """Counted, not timed: three more goldens of a whole firmware on the Cortex-M4."""
     board = available_or_skip(BARE["cortex-m4"])
@@ -173,6 +193,15 @@ def test_the_source_folder_compiles_as_it_says(tmp_path: Path) -> None:
     assert again.exit_code == 2
     assert "exists already" in again.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["drop", "model.onnx", "program"]
+
+
+def test_one_kernel_of_a_source_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(to_onnx(random_graph(5)))
+    arguments = ["sources", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "drop"), "--isa"]
+    assert "kernels scalar\n" in CliRunner().invoke(main, [*arguments, "scalar"]).output
+    refused = CliRunner().invoke(main, [*arguments, "mmx", "--target", "aarch64-linux"])
+    assert refused.exit_code == 2
+    assert "i8mm, neondot, neon, scalar" in refused.output
 
 
 def test_a_source_folder_for_a_bare_board_has_its_object(board: BareTarget, tmp_path: Path) -> None:

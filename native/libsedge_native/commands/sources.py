@@ -49,6 +49,15 @@ def write_folder(generated: GeneratedModel, folder: Path, more: dict[str, bytes]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def only(isa: str | None, isas: tuple[str, ...]) -> tuple[str, ...]:
+    """The kernels beside "scalar": all of them, or the one that a user names; raises ConfigError."""
+    if isa is None:
+        return isas
+    if isa not in (*isas, "scalar"):
+        raise ConfigError(f"must be one of {', '.join((*isas, 'scalar'))}", field="--isa", value=isa)
+    return () if isa == "scalar" else (isa,)
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
@@ -60,13 +69,16 @@ def write_folder(generated: GeneratedModel, folder: Path, more: dict[str, bytes]
     help="Only this machine's kernels, and the compiled model beside the sources; cortex-m4 and so on too.",
 )
 @click.option(
+    "--isa", metavar="NAME", help="Only this kernel beside the scalar one; `scalar` alone takes least flash."
+)
+@click.option(
     "--precision",
     type=click.Choice(["int8", "float32"]),
     default="int8",
     show_default=True,
     help="float32: from a plain float ONNX file, nothing quantised.",
 )
-def sources(file: Path, output: Path, target: str | None, precision: str) -> None:
+def sources(file: Path, output: Path, target: str | None, isa: str | None, precision: str) -> None:
     """Write the C++ of a bundle or of an ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
 
     The file is a bundle or int8 QDQ ONNX; with --precision float32 it is ONNX of the same ops in float32.
@@ -80,9 +92,9 @@ def sources(file: Path, output: Path, target: str | None, precision: str) -> Non
         every = None if target is None else ()
         generated = generate_float(onnx, isas=every if machine is None else machine.float_isas)
     elif target is None:
-        generated = generate(onnx, goldens, isas_of(TARGETS))
+        generated = generate(onnx, goldens, only(isa, isas_of(TARGETS)))
     else:
-        generated = generate(onnx, goldens, (BARE[target] if machine is None else machine).isas)
+        generated = generate(onnx, goldens, only(isa, (BARE[target] if machine is None else machine).isas))
     more = {}
     if target in BARE:
         more["model.o"] = compile_object(generated, BARE[target])
