@@ -4,9 +4,16 @@ them."""
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from libsedge.errors import ConfigError
+
+
+def check(package: str, extra: str) -> None:
+    """ConfigError naming the extra where `package` is not installed; imports nothing."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"is not installed; install libsedge[{extra}]", field="package", value=package)
 
 
 def load(package: str, extra: str) -> Any:

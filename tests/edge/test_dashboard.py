@@ -498,14 +498,16 @@ def test_a_port_in_use_and_a_missing_library_say_so(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(publisher, "STATIC", tmp_path)
     with pytest.raises(ConfigError, match="npm"):
         publisher.check_installed()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"libsedge\[dashboard\]"):
+        publisher.check_installed()
 
 
-def test_a_run_without_a_page_imports_nothing_of_it() -> None:
-    code = (
-        "import sys, libsedge.commands.run; print([n for n in ('starlette', 'asyncio') if n in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "[]"
+def test_what_serves_the_page_is_imported_in_its_own_process_only() -> None:
+    for module in ("libsedge.commands.run", "libsedge.dashboard.publisher as p; p.check_installed()"):
+        code = f"import sys, {module}\nprint([n for n in ('starlette', 'asyncio', 'uvicorn') if n in sys.modules])"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert out.strip() == "[]"
 
 
 def test_a_page_that_sleeps_or_dies_never_holds_up_the_run(tiny_model: TinyModel, tmp_path: Path) -> None:

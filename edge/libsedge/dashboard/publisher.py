@@ -48,7 +48,7 @@ STATIC = Path(__file__).parent / "static"
 def check_installed() -> None:
     """ConfigError saying how to get what is missing: the extra, or the library of the page's charts."""
     for package in ("starlette", "uvicorn", "websockets"):
-        extras.load(package, "dashboard")
+        extras.check(package, "dashboard")
     if not (STATIC / "vendor" / "uPlot.iife.min.js").is_file():
         raise ConfigError(
             "was not packed when libsedge was built, because npm was missing; take a released wheel, or install npm "
