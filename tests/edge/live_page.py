@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from libsedge.bundle import Bundle
@@ -30,6 +31,25 @@ def spectrum(elements: dict[str, float], seed: int = 0, baseline: float = 300.0)
         counts += height * np.exp(-0.5 * ((WAVELENGTH - line.wavelength_nm) / 0.25) ** 2)
     rng = np.random.default_rng(seed)
     return rng.poisson(np.maximum(counts, 1.0)).clip(0, 65535).astype(np.uint16)
+
+
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The condition's value as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.01)
+    return value
+
+
+def picture_head(received: int = 0, **changes: Any) -> dict[str, Any]:
+    """A picture's head as `libsedge.dashboard.picture` makes it, with changes to it or to its counts."""
+    counts = {"received": received, "journaled": received, "unjournaled": 0, "duplicate": 0, "rejected": {}}
+    counts |= {"shed": {}, "in_flight": 0, "unaccounted": 0, "gaps": 0}
+    counts |= {name: changes.pop(name) for name in list(changes) if name in counts}
+    head = {"kind": "picture", "time": 1000.0, "counts": counts, "queue": [0, 64], "latency": {}}
+    head |= {"latency_max_s": 0.0, "deadline_s": None, "deadline_missed": 0, "journal_error": None}
+    return head | {"turns": [received, received, False], "sink_errors": 0, "rss": 1, "recent": []} | changes
 
 
 class ByHand(Source):

@@ -23,10 +23,9 @@ from libsedge import extras
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
 from libsedge.dashboard import message
+from libsedge.dashboard.picture import NO_MODEL, about_model, picture
 from libsedge.dashboard.tap import Tap
 from libsedge.errors import ConfigError, SourceError
-from libsedge.health import resident_bytes
-from libsedge.journal import Record
 from libsedge.pipeline import Pipeline
 from libsedge.sources import Axis
 from libsedge.sources.net import is_loopback, parse_address, show_address
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
 PERIOD_S = 0.1
 #: without a new frame the counts are told so often
 IDLE_S = 1.0
-#: what the page says about the model in safe mode
-NO_MODEL: dict[str, Any] = {
-    **{"name": "no model", "version": "", "counter": 0, "sha256": "", "isa": "none", "labels": []},
-    **{"min_confidence": 0.0, "signer": None, "key": None},
-}
 STATIC = Path(__file__).parent / "static"
 
 
@@ -72,72 +66,6 @@ def listen(address: str, *, authenticated: bool = False) -> socket.socket:
         listener.close()
         raise SourceError(f"cannot listen: {error.strerror}", field="dashboard", value=address) from error
     return listener
-
-
-def about_model(bundle: Bundle, classifier: Classifier) -> dict[str, Any]:
-    """What the page says about the model in use."""
-    signer = bundle.signer
-    return {
-        **{key: bundle.manifest[key] for key in ("name", "version", "counter")},
-        "sha256": bundle.digest,
-        "isa": classifier.model.isa,
-        "labels": bundle.labels,
-        "min_confidence": float(bundle.calibration["min_confidence"]),
-        "signer": None if signer is None else signer.name,
-        "key": None if signer is None else signer.raw.hex(),
-    }
-
-
-def _row(record: Record) -> list[Any]:
-    """A decision for the chart over distance: metres, confidence, label, accepted."""
-    distance = None if record.distance_mm is None else record.distance_mm / 1000
-    return [distance, record.confidence, record.label, bool(record.accepted)]
-
-
-def picture(pipeline: Pipeline, tap: Tap) -> bytes:
-    """What the page shows, at this moment."""
-    ledger = pipeline.ledger
-    latest, recent = tap.take()
-    with ledger.lock:  # one moment: the counts add up
-        counts: dict[str, Any] = {
-            name: getattr(ledger, name) for name in ("received", "journaled", "unjournaled", "duplicate")
-        }
-        counts |= {"rejected": dict(ledger.rejected), "shed": dict(ledger.shed)}
-        counts |= {"in_flight": ledger.in_flight, "unaccounted": ledger.unaccounted}
-        counts["gaps"] = sum(epoch.gaps for epoch in ledger.epochs.values())
-        queued = len(pipeline.queue)
-    head: dict[str, Any] = {
-        "kind": "picture",
-        "time": time.time(),
-        "counts": counts,
-        "queue": [queued, pipeline.queue.capacity],
-        "latency": pipeline.latency.buckets(),
-        "latency_max_s": pipeline.latency.max_s,
-        "deadline_s": pipeline.deadline_s,
-        "deadline_missed": pipeline.deadline_missed,
-        "turns": [pipeline.reader_turns, pipeline.worker_turns, pipeline.reader_done],
-        "journal_error": pipeline.journal_error,
-        "sink_errors": pipeline.sink_errors,
-        "rss": resident_bytes(),
-        "recent": [_row(record) for record in recent if record.role == "light"],
-    }
-    if latest is None:
-        return message.pack(head)
-    frame, record = latest
-    head["frame"] = {
-        **{
-            key: str(value) for key, value in record.key._asdict().items()
-        },  # 64 bits are too many for a browser
-        **{
-            name: getattr(record, name)
-            for name in ("distance_mm", "role", "label", "confidence", "accepted", "reason", "model")
-        },
-        "time_ns": str(record.time_ns),
-        "probabilities": None
-        if record.probabilities is None
-        else [round(p, 6) for p in record.probabilities],
-    }
-    return message.pack(head, message.thin_values(frame.values))
 
 
 class Dashboard:
