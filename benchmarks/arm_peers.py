@@ -4,7 +4,8 @@
 
 Emulated: QEMU counts what is executed, it knows no time. One net, one input, one thread. A peer runs in an arm64
 Python (arm_guest.py), which marks the start and the end of its runs with a system call that the counting plugin sees;
-the few thousand instructions of Python around each call count with the peer. Adds `aarch64` to build/bench/bench.json.
+the few thousand instructions of Python around each call count with the peer. Adds `aarch64` to build/bench/bench.json,
+with the estimates of mca.py where its tool is installed.
 
 `ratio` is ours over the best int8 peer on the same CPU; `over_floor` is ours over the multiply instructions that the
 net's multiply-accumulates need at least: MACs / 16 for sdot, 3 MACs / 16 for smull, smlal2,
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mca
 import nets
 import numpy as np
 from libsedge.errors import ToolchainError
@@ -274,6 +276,10 @@ def main() -> None:
     else:
         for isa, row in found["instructions"]["by_isa"].items():
             print(f"{isa}: {row}")
+    try:
+        found["estimated_cycles"] = mca.table()
+    except ToolchainError as why:
+        found["estimated_cycles"] = {"reason": str(why)}
     out: Path = arguments.out
     document = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     document["aarch64"] = found

@@ -163,6 +163,23 @@ def estimates() -> Iterator[Estimate]:
                 )
 
 
+def table() -> list[dict[str, Any]]:
+    """Every estimate, then "net" for each kernel and core."""
+    found = list(estimates())
+    rows: list[dict[str, Any]] = [
+        asdict(e) | {"fraction": round(e.fraction, 3), "simulated": round(e.simulated, 3)} for e in found
+    ]
+    for isa, core in dict.fromkeys((e.isa, e.core) for e in found):
+        mine = [e for e in found if (e.isa, e.core) == (isa, core)]
+        limit, bound, cycles = (
+            sum(getattr(e, key) * e.repetitions for e in mine) for key in ("limit", "bound", "cycles")
+        )
+        net = {"isa": isa, "layer": "net", "core": core, "instructions": 0, "multiplies": 0}
+        net |= {"limit": round(limit), "bound": round(bound), "cycles": round(cycles)}
+        rows.append(net | {"fraction": round(limit / bound, 3), "simulated": round(limit / cycles, 3)})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -170,24 +187,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="the same as JSON")
     arguments = parser.parse_args()
     print("kernel   layer   core          instr  mult    limit    bound   cycles  of limit  simulated")
-    rows: list[dict[str, Any]] = []
-    for e in estimates():
+    rows = table()
+    for row in rows:
         print(
-            f"{e.isa:9}{e.layer:8}{e.core:13}{e.instructions:6}{e.multiplies:6}{e.limit:9.1f}{e.bound:9.1f}"
-            f"{e.cycles:9.1f}{e.fraction:9.0%}{e.simulated:10.0%}"
+            f"{row['isa']:9}{row['layer']:8}{row['core']:13}{row['instructions']:6}{row['multiplies']:6}"
+            f"{row['limit']:9.0f}{row['bound']:9.0f}{row['cycles']:9.0f}{row['fraction']:9.0%}{row['simulated']:10.0%}"
         )
-        rows.append(asdict(e) | {"fraction": round(e.fraction, 3), "simulated": round(e.simulated, 3)})
-    for isa, core in dict.fromkeys((row["isa"], row["core"]) for row in rows):
-        mine = [row for row in rows if (row["isa"], row["core"]) == (isa, core)]
-        limit, bound, cycles = (
-            sum(row[key] * row["repetitions"] for row in mine) for key in ("limit", "bound", "cycles")
-        )
-        print(
-            f"{isa:9}net     {core:13}{'':12}{limit:9.0f}{bound:9.0f}{cycles:9.0f}"
-            f"{limit / bound:9.0%}{limit / cycles:10.0%}"
-        )
-        rows.append({"isa": isa, "layer": "net", "core": core, "limit": round(limit), "bound": round(bound)})
-        rows[-1] |= {"fraction": round(limit / bound, 3), "simulated": round(limit / cycles, 3)}
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

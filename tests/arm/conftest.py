@@ -18,6 +18,13 @@ from libsedge_native.targets import TARGETS
 EMULATED = tuple(name for name, target in TARGETS.items() if target.emulator)
 
 
+@pytest.fixture
+def long_run() -> None:
+    """For tests that `make test` leaves to `make test-arm`."""
+    if os.environ.get("LIBSEDGE_ARM") != "required":
+        pytest.skip("by `make test-arm` only, to keep `make test` short")
+
+
 @pytest.fixture(scope="session")
 def graphs() -> int:
     """Random graphs a machine."""

@@ -147,6 +147,7 @@ def test_the_small_net_fits_a_small_part(tmp_path: Path) -> None:
         assert generated.arena_bytes < RAM
 
 
+@pytest.mark.usefixtures("long_run")
 def test_smlad_takes_half_the_instructions(short_net: Graph, tmp_path: Path) -> None:
     """Counted, not timed: three more goldens of a whole firmware on the Cortex-M4."""
     board = available_or_skip(BARE["cortex-m4"])

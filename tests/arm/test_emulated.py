@@ -132,23 +132,31 @@ def windows(**changes: Any) -> Graph:
     return Graph("windows", x, (conv, pool, Flatten("flat"), dense))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"relu": False, "quant": Quant(0.05, 4)},
-        {"stride": 2, "dilation": 2},
-        {"stride": 3},
-        {"dilation": 3},
-    ],
-    ids=["plain", "no relu", "two of two", "stride", "dilation"],
-)
-def test_sliding_windows_are_exact(aarch64: Machine, changes: dict[str, Any]) -> None:
-    """Windows that slide and, with another stride than dilation, windows that do not."""
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no relu": {"relu": False, "quant": Quant(0.05, 4)},
+    "stride and dilation": {"stride": 2, "dilation": 2},
+    "stride": {"stride": 3},
+    "dilation": {"dilation": 3},
+}
+
+
+def check_windows(aarch64: Machine, **changes: Any) -> None:
     graph = windows(**changes)
     check = verify_emulated(aarch64, build(graph, aarch64, *FAST), graph, cpu="max", count=4)
     assert check.equal, check
     assert check.skipped == ()
+
+
+def test_sliding_windows_are_exact(aarch64: Machine) -> None:
+    check_windows(aarch64)
+
+
+@pytest.mark.usefixtures("long_run")
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_windows_of_every_kind_are_exact(aarch64: Machine, changes: dict[str, Any]) -> None:
+    """Windows that slide and, with another stride than dilation, windows that do not."""
+    check_windows(aarch64, **changes)
 
 
 def test_weights_in_the_wrong_order_are_noticed(aarch64: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
