@@ -8,11 +8,14 @@ Needs mmdebstrap; about 20 s and 150 MB. It is made once and kept.
 
 from __future__ import annotations
 
+import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +55,7 @@ def mirror() -> str:
     return found[0] if found else "http://deb.debian.org/debian"
 
 
-def unpack(folder: Path, packages: tuple[str, ...]) -> Path:
+def unpack(folder: Path, packages: tuple[str, ...], finish: Callable[[Path], None] | None = None) -> Path:
     """Packages of arm64 Debian and what they depend on, in a folder; it is complete where it exists."""
     if folder.is_dir():
         return folder
@@ -60,26 +63,32 @@ def unpack(folder: Path, packages: tuple[str, ...]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         made = Path(name) / "root"
-        command = [
-            "mmdebstrap",
-            "--quiet",
-            "--arch=arm64",
-            "--variant=extract",
-            f"--include={','.join(packages)}",
-        ]
-        subprocess.run([*command, SUITE, str(made), mirror()], check=True)
+        command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract"]
+        command += [f"--include={','.join(packages)}", SUITE, str(made), mirror()]
+        subprocess.run(command, check=True)
         made.chmod(0o755)
+        if finish is not None:
+            finish(made)
         made.rename(folder)
     return folder
 
 
+def byte_code(folder: Path) -> None:
+    """Compile Python files here, where this Python writes the byte code of Debian 12's."""
+    if sys.version_info[:2] == (3, 11):
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(folder, quiet=2, invalidation_mode=mode)
+
+
+def _finish(root: Path) -> None:
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc" / "cpuinfo").write_text(CPUINFO)
+    byte_code(root / "usr" / "lib" / "python3.11")
+
+
 def make(folder: Path = FOLDER) -> Path:
     """The root of PACKAGES."""
-    if not folder.is_dir():
-        unpack(folder, PACKAGES)
-        (folder / "proc").mkdir(exist_ok=True)
-        (folder / "proc" / "cpuinfo").write_text(CPUINFO)
-    return folder
+    return unpack(folder, PACKAGES, _finish)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,12 @@ import tempfile
 from pathlib import Path
 
 import arm64_root
+from libsedge_native.zig import GLIBC, zig
 
 ROOT = Path(__file__).resolve().parents[1]
-GLIBC = "2.28"
 ARCHES = ("x86_64", "aarch64")
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
 ABI = f"cpython-{sys.version_info.major}{sys.version_info.minor}"
-ZIG = {"cc": "cc", "c++": "c++", "ar": "ar", "ranlib": "ranlib"}
 
 
 def copy_sources(folder: Path) -> Path:
@@ -48,11 +48,12 @@ def copy_sources(folder: Path) -> Path:
 def toolchain(folder: Path, arch: str) -> Path:
     """A CMake toolchain file for zig, beside the wrappers that it names."""
     folder.mkdir()
-    target = f"-target {arch}-linux-gnu.{GLIBC} -mcpu={'baseline' if arch == 'x86_64' else 'generic'}"
-    for name in ZIG:
-        flags = f" {target} -g0" if name in ("cc", "c++") else ""
+    for name in ("cc", "c++", "ar", "ranlib"):
+        command = zig(f"{arch}-linux", name)
+        if name in ("ar", "ranlib"):  # they know no targets
+            command = command[: command.index("-target")]
         program = folder / f"zig-{name}"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {name}{flags} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         program.chmod(0o755)
     lines = [
         *("set(CMAKE_SYSTEM_NAME Linux)", f"set(CMAKE_SYSTEM_PROCESSOR {arch})"),
@@ -84,7 +85,7 @@ def _all_but_python(folder: str, names: list[str]) -> list[str]:
 def build(arch: str, work: Path, out: Path) -> Path:
     """One wheel in `out`, its tag proven by auditwheel."""
     source = copy_sources(work / "source")
-    flags = f"-ffile-prefix-map={work}=."
+    flags = f"-g0 -ffile-prefix-map={work}=."
     cmake = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain(work / 'zig', arch)}"]
     if arch != "x86_64":
         headers = arm64_headers(work / "include")

@@ -50,6 +50,8 @@ def available(target: Target) -> str | None:
         missing.append(str(why))
     if not target.native and not (target.emulator and shutil.which(target.emulator)):
         missing.append(f"{target.emulator or 'no emulator'} is not installed (Debian: {target.packages[-1]})")
+    if target.sysroot and not Path(target.sysroot).is_dir():
+        missing.append(f"no C library in {target.sysroot} (Debian: {target.packages[0]})")
     return "; ".join(missing) or None
 
 

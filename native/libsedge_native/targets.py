@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from libsedge.errors import ToolchainError
 
+from libsedge_native import zig
 from libsedge_native.passes import VECTOR_ISAS
 
 
@@ -189,12 +190,14 @@ def host_compiler() -> list[str]:
 def compiler(target: Target | BareTarget) -> list[str]:
     """The command that compiles C++ for a target.
 
-    The environment's CXX_<TARGET> (CXX_AARCH64_LINUX and so on), else for this machine `host_compiler()`, for
-    another Debian's cross compiler. Raises ToolchainError that names
+    The environment's CXX_<TARGET> (CXX_AARCH64_LINUX and so on), else zig's where `zig.toolchain("zig")` holds,
+    else for this machine `host_compiler()`, for another Debian's cross compiler. Raises ToolchainError that names
     the package to install.
     """
     if (command := _from_environment(target.variable)) is not None:
         return command
+    if zig.chosen():
+        return zig.zig(target.name)
     if isinstance(target, Target) and target.native:
         return host_compiler()
     if shutil.which(target.compiler):

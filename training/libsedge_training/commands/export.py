@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from libsedge_native.zig import TOOLCHAINS
+from libsedge_native.zig import toolchain as use_toolchain
 
 
 @click.command()
@@ -33,6 +35,13 @@ import click
     metavar="NAME",
     help="Machine to build for besides this one, such as aarch64-linux or armv7-linux; repeatable.",
 )
+@click.option(
+    "--toolchain",
+    type=click.Choice(TOOLCHAINS),
+    default="gcc",
+    show_default=True,
+    help="Compilers: Debian's, or zig from libsedge[zig] (x86_64-linux and aarch64-linux).",
+)
 def export(
     run: Path,
     output: Path,
@@ -43,6 +52,7 @@ def export(
     key: Path | None,
     goldens: int,
     targets: tuple[str, ...],
+    toolchain: str,
 ) -> None:
     """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
     from rich.console import Console
@@ -50,7 +60,7 @@ def export(
     from libsedge_training.export import export_run
 
     console = Console(stderr=True)
-    with console.status("exporting"):
+    with console.status("exporting"), use_toolchain(toolchain):
         export_run(
             run,
             output,
