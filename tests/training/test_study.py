@@ -99,6 +99,15 @@ def test_a_study_leaves_rows_summary_and_report(done: tuple[Path, dict[str, Any]
         assert entry["epoch_time_ratio"] > 0
         for key in ("accuracy", "precision", "recall", "f1", "worst_distance", "ece"):
             assert 0 <= entry[key] <= 1
+    final = [r for r in found["runs"] if r["stage"] == "final"]
+    assert {r["method"] for r in final} >= {"equal", "cc-bcd:w3:r1:a=8:b=8"}
+    for r in final:  # learnt from the validation specimens, so nothing may be chosen by them
+        assert not {"validation_accuracy", "validation_loss"} & set(r)
+        assert abs(r["int8_accuracy"] - r["accuracy"]) <= 1 - r["int8_agreement"] + 1e-9
+    assert found["summary"]["equal"]["int8_accuracy"] == pytest.approx(
+        np.mean([r["int8_accuracy"] for r in final if r["method"] == "equal"])
+    )
+    assert "int8_accuracy" not in found["stages"]["screen"]["equal"]
     assert "minus_equal" not in found["summary"]["equal"]
     assert found["summary"]["sk:1-nn"]["ece"] is None
     best = found["best"]["strategy"]
@@ -112,6 +121,27 @@ def test_a_study_leaves_rows_summary_and_report(done: tuple[Path, dict[str, Any]
     assert "simulated" in page
     assert "<script" not in page
     assert best in page
+
+
+def test_the_final_stage_learns_from_the_validation_specimens_and_never_from_the_test(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    class Watched(work.fit.Trainer):
+        def __init__(self, config: Any, spec: Any, parts: Any) -> None:
+            seen.append(set(parts.train.specimen.tolist()))
+            super().__init__(config, spec, parts)
+
+    monkeypatch.setattr(work.fit, "Trainer", Watched)
+    data = peaks(6)
+    data.save(stored.with_name("six.h5"))
+    for stage in ("screen", "final"):
+        task = Task(stage, "equal", "screen", 1, 0, 0)
+        work.perform(task, PLAN, str(stored.with_name("six.h5")), data_digest(data))
+    split = folds(data.label.tolist(), data.specimen.tolist(), PLAN.folds, 0)[0]
+    of = {part: set(data.specimen[rows].tolist()) for part, rows in split.items()}
+    assert seen == [of["train"], of["train"] | of["validation"]]
 
 
 def test_the_summary_counts_what_the_rows_say(done: tuple[Path, dict[str, Any]]) -> None:
@@ -285,7 +315,7 @@ def test_a_diverged_run_is_kept_and_left_out(stored: Path, done: tuple[Path, dic
 
 def test_the_test_parts_have_no_say_in_what_is_chosen(done: tuple[Path, dict[str, Any]]) -> None:
     rows = copy.deepcopy(done[1]["runs"])
-    chosen = summary.finalists(rows, PLAN), summary.best_weighting(rows, PLAN, "screen")
+    chosen = summary.finalists(rows, PLAN), summary.best_weighting(rows, PLAN)
     names = list(PLAN.strategies)
     picked = [r["key"] for r in summary._picked(rows, "screen", names)]
     for r in rows:
@@ -294,7 +324,7 @@ def test_the_test_parts_have_no_say_in_what_is_chosen(done: tuple[Path, dict[str
                 right = r["method"] != chosen[1]
                 cell[1] = [0, 0, 0]
                 cell[1][s["class"] if right else (s["class"] + 1) % 3] = 2
-    assert (summary.finalists(rows, PLAN), summary.best_weighting(rows, PLAN, "screen")) == chosen
+    assert (summary.finalists(rows, PLAN), summary.best_weighting(rows, PLAN)) == chosen
     assert [r["key"] for r in summary._picked(rows, "screen", names)] == picked
     entry = summary.summarise(rows, PLAN, 3)["stages"]["screen"][chosen[1]]
     assert entry["minus_equal"] == {"mean": -1.0, "low": -1.0, "high": -1.0}
@@ -302,7 +332,7 @@ def test_the_test_parts_have_no_say_in_what_is_chosen(done: tuple[Path, dict[str
     for r in rows:
         if r["method"] == "cc-bcd:w3:r1:a=8:b=8":
             r["validation_accuracy"] = 2.0
-    assert summary.best_weighting(rows, PLAN, "screen") == "cc-bcd:w3:r1:a=8:b=8"
+    assert summary.best_weighting(rows, PLAN) == "cc-bcd:w3:r1:a=8:b=8"
 
 
 def test_folds_test_every_specimen_once_and_share_none() -> None:

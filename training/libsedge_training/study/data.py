@@ -35,7 +35,8 @@ class Data:
     def parts(self, split: splits.Split) -> Parts:
         """Training and validation part of a split."""
         train, held = split["train"], split["validation"]
-        part = TrainPart(self.values[train], self.label[train], self.specimen[train], self.distance_m[train])
+        columns = (self.values[train], self.label[train], self.specimen[train], self.distance_m[train])
+        part = TrainPart(*columns, self.steps.segments)
         return Parts(
             part,
             self.target[train],

@@ -23,6 +23,7 @@ HEAD = (
     "F1",
     "worst distance",
     "ECE",
+    "int8",
     "time per epoch / equal",
     "minus equal",
     "from",
@@ -33,7 +34,9 @@ HEAD = (
 
 def _row(name: str, e: Entry) -> tuple[Cell, ...]:
     delta = e.get("minus_equal", {})
-    figures = (e.get(k) for k in ("accuracy", "precision", "recall", "f1", "worst_distance", "ece"))
+    figures = (
+        e.get(k) for k in ("accuracy", "precision", "recall", "f1", "worst_distance", "ece", "int8_accuracy")
+    )
     return (
         name,
         e["runs"],
@@ -116,7 +119,7 @@ def _curves(runs: Sequence[Mapping[str, Any]], stage: str, names: Sequence[str])
     ax.set_ylabel("validation loss (unweighted)")
     ax.legend(frameon=False, fontsize=8)
     alt = f"Validation loss by epoch of every run of {', '.join(names)}."
-    return picture(figure, alt, "One line a run. The epoch with the lowest validation loss is kept.")
+    return picture(figure, alt, "One line a run of the screening. The last epoch is kept.")
 
 
 def study_page(found: Mapping[str, Any]) -> str:
@@ -138,7 +141,7 @@ def study_page(found: Mapping[str, Any]) -> str:
             f"{100 * delta['high']:+.1f}: {sure})."
         )
     sections = []
-    titles = {"final": "Finalists at full size", "screen": "Screening on binned spectra, small net"}
+    titles = {"final": "Finalists at full size", "screen": "Screening on binned spectra"}
     for stage in ("final", "screen"):
         if stage in stages:
             sections.append((titles[stage], _stage(stages[stage], titles[stage])))
@@ -166,7 +169,7 @@ def study_page(found: Mapping[str, Any]) -> str:
     names = [n for n in dict.fromkeys(("equal", best["strategy"], SELECTED)) if n in stages[last]]
     names += [n for n, _ in ranked(stages[last]) if n not in names][: 4 - len(names)]
     sections.append(("Distance", _distances(stages[last], names)))
-    sections.append(("Training", _curves(found["runs"], last, [n for n in names if n != SELECTED][:2])))
+    sections.append(("Training", _curves(found["runs"], "screen", [n for n in names if n != SELECTED][:2])))
     for name in dict.fromkeys(("equal", best["strategy"])):
         entry = stages[last].get(name, {})
         if "confusion" in entry:

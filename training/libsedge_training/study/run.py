@@ -181,7 +181,7 @@ def study(
 
         rows = carry_out(plan.screening(), "screening")
         if "controls" in plan.stages:
-            rows += carry_out(plan.controls(best_weighting(rows, plan, "screen")), "controls")
+            rows += carry_out(plan.controls(best_weighting(rows, plan)), "controls")
         if "final" in plan.stages:
             rows += carry_out(plan.finals(finalists(rows, plan)), "finalists")
         if "timing" in plan.stages:

@@ -65,9 +65,11 @@ def finalists(rows: Sequence[Row], plan: Plan) -> list[str]:
     return list(dict.fromkeys([EQUAL, *others[: plan.finalists], *similar]))
 
 
-def best_weighting(rows: Sequence[Row], plan: Plan, stage: str) -> str:
-    """The strategy other than equal with the best validation figures of a stage; the controls are its."""
-    ranked = rank_by_validation(rows, stage, [name for name in plan.strategies if name != EQUAL])
+def best_weighting(rows: Sequence[Row], plan: Plan) -> str:
+    """The strategy other than equal with the best validation figures of the screening; the controls are its. The
+    final stage has no say: it learns from the validation specimens.
+    """
+    ranked = rank_by_validation(rows, "screen", [name for name in plan.strategies if name != EQUAL])
     return ranked[0] if ranked else EQUAL
 
 
@@ -75,7 +77,7 @@ def _picked(rows: Sequence[Row], stage: str, names: Sequence[str]) -> list[Row]:
     """For every seed and fold the row of the method that was best on that fold's own validation specimens."""
     groups: dict[tuple[int, int], list[Row]] = {}
     for r in complete(rows, stage):
-        if r["method"] in names:
+        if r["method"] in names and "validation_accuracy" in r:
             groups.setdefault((r["seed"], r["fold"]), []).append(r)
     key = {name: i for i, name in enumerate(names)}
     return [
@@ -119,6 +121,10 @@ class Table:
             "per_distance": by_distance,
             "confusion": _confusion(mine),
         }
+        if rows and all("int8_accuracy" in r for r in rows):
+            spectra = [r["n"] for r in rows]
+            found["int8_accuracy"] = float(np.average([r["int8_accuracy"] for r in rows], weights=spectra))
+            found["int8_agreement"] = float(np.average([r["int8_agreement"] for r in rows], weights=spectra))
         if equal is not None:
             deltas = difference(mine, self.of(equal))
             found["minus_equal"] = {k: deltas["accuracy"][k] for k in ("mean", "low", "high")}
@@ -194,7 +200,7 @@ def summarise(rows: Sequence[Row], plan: Plan, classes: int) -> dict[str, Any]:
         for name, entry in entries.items():
             entry["epoch_time_ratio"] = ratios.get(name)
     last = "final" if "final" in stages else "screen"
-    best = best_weighting(rows, plan, last)
+    best = best_weighting(rows, plan)
     found: dict[str, Any] = {
         "summary": {**stages.get("screen", {}), **stages.get("final", {})},
         "stages": stages,
@@ -204,9 +210,9 @@ def summarise(rows: Sequence[Row], plan: Plan, classes: int) -> dict[str, Any]:
             "chosen_by": "validation accuracy",
             **stages[last].get(best, {}),
         },
-        "controls": controls(rows, best_weighting(rows, plan, "screen"), classes),
+        "controls": controls(rows, best, classes),
     }
-    similar = [n for n in rank_by_validation(rows, last, plan.strategies) if n.startswith("cc-bcd")]
+    similar = [n for n in rank_by_validation(rows, "screen", plan.strategies) if n.startswith("cc-bcd")]
     if similar and best not in (similar[0], EQUAL):
         table = Table(rows, last, classes)
         ours, theirs = (table.of(complete(rows, last, name)) for name in (best, similar[0]))

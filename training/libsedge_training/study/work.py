@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from libsedge.errors import RunError
+from libsedge_native import reference
 
-from libsedge_training import evaluate, fit
+from libsedge_training import evaluate, fit, quantise
+from libsedge_training.model import SpectrumNet, fold
 from libsedge_training.prepare import weights_by_distance
 
 from .baselines import probabilities
@@ -43,6 +46,8 @@ def config(task: Task, plan: Plan) -> fit.TrainConfig:
         patience=task.epochs,
         batch=plan.batch,
         lr=plan.lr,
+        weight_decay=plan.weight_decay,
+        augmentation=plan.augmentation,
         seed=1000 * task.seed + task.fold,
     )
 
@@ -51,23 +56,44 @@ def _trained(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
     split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, task.seed)[task.fold]
     run = config(task, plan)
     with fit.torch_settings(run.seed, 1):
-        trainer = fit.Trainer(run, spec_of(task.net), data.parts(split))
+        learn, test = split["train"], split["test"]
+        if task.stage == "final":
+            learn = np.concatenate([learn, split["validation"]])
+        trainer = fit.Trainer(run, spec_of(task.net), data.parts({**split, "train": learn}))
         for _ in range(run.epochs):
             trainer.epoch()
-        trainer.net.load_state_dict(trainer.best)
-        test = split["test"]
         logits = fit.predict(trainer.net, torch.from_numpy(data.values[test]))
-    kept = min(trainer.history, key=lambda r: (r["validation_loss"], r["epoch"]))
+        extra = int8(trainer.net, data, split, logits.numpy()) if task.stage == "final" else {}
+    last = trainer.history[-1]
+    if task.stage != "final":  # there the validation specimens were trained on
+        extra = {name: last[name] for name in ("validation_accuracy", "validation_loss")}
     used = trainer.fitted if trainer.dynamic is None else trainer.w.double().numpy()
     return {
         "status": "complete",
-        "validation_accuracy": kept["validation_accuracy"],
-        "validation_loss": kept["validation_loss"],
-        "kept_epoch": kept["epoch"],
+        **extra,
         "epoch_seconds": statistics.median(r["seconds"] for r in trainer.history),
         **judged(torch.softmax(logits.double(), dim=1).numpy(), data, test, calibrated=True),
         "weights": weights_by_distance(used, trainer.part.distance_m),
         "curve": [[round(r["train_loss"], 5), round(r["validation_loss"], 5)] for r in trainer.history],
+    }
+
+
+def int8(net: SpectrumNet, data: Data, split: Mapping[str, np.ndarray], wanted: np.ndarray) -> dict[str, Any]:
+    """`int8_accuracy` on the test part and `int8_agreement` with the float logits `wanted` of the same net, by the
+    reference of every kernel; quantised after training, with `quantise.choose` on the validation part.
+    """
+    layers = fold(net.eval())
+    held = data.values[split["validation"]]
+    choice = quantise.choose(
+        layers, data.values[split["train"]], held[:: max(1, len(held) // 48)], reference.run
+    )
+    test = split["test"]
+    inputs = quantise.quantise_input(choice.graph, data.values[test])
+    found = quantise.dequantise_logits(choice.graph, reference.run(choice.graph, inputs))
+    return {
+        "int8_accuracy": float((found.argmax(axis=1) == data.target[test]).mean()),
+        "int8_agreement": quantise.agreement(found, wanted),
+        "int8_rule": choice.rule,
     }
 
 
