@@ -41,7 +41,7 @@ def ours(graph: Graph) -> dict[str, runtimes.Side]:
             model.self_test()
             sides[isa] = runtimes.Side(
                 lambda model=model: model.run(x),
-                lambda row, model=model: runtimes._steps(graph, model.run(runtimes._real(graph, row))),
+                lambda row, model=model: runtimes.steps(graph, model.run(runtimes.real(graph, row))),
                 "float32",
                 len(so),
                 model.arena_bytes,

@@ -8,9 +8,11 @@ the accumulators of a random input, so activations use the int8 range; speed doe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from libsedge_native import reference
+from libsedge_native import reference, toolchain
+from libsedge_native.generate import generate
 from libsedge_native.ir import Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Op, Quant, Tensor
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -86,6 +88,12 @@ def build(name: str) -> Graph:
         net.dense("hidden", 128, -128)
     net.dense("fc", CLASSES, 0)
     return Graph(name.lower(), net.input, tuple(net.ops))
+
+
+@cache
+def compiled(name: str) -> bytes:
+    """The shared object of `build(name)`, compiled once a process."""
+    return toolchain.compile_shared(generate(build(name)))
 
 
 def real_weights(op: Conv1d | Dense, x: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -14,23 +14,32 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import exact
 import fp32
+import mobile
 import nets
 import numpy as np
 import runtimes
+from libsedge import _core
+from libsedge.commands.bench import memory
 from libsedge_native import peak, reference, timing, toolchain
 from libsedge_native.random_graph import random_inputs
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "openvino", "torch", "libsedge")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "openvino", "torch", "ncnn", "MNN", "libsedge")
 FRESH = "--fresh"
+#: our row among the processes of `--fresh`, and the variable that names its compiled model
+OURS, SO = "libsedge", "LIBSEDGE_BENCH_SO"
+PEERS = {**runtimes.PEERS, **mobile.PEERS}
 
 
 def machine() -> dict[str, Any]:
@@ -67,24 +76,37 @@ def versions() -> dict[str, str | None]:
 def _fresh(peer: str, net: str) -> dict[str, float]:
     """Load time and resident memory of one peer in a process of its own."""
     command = [sys.executable, __file__, FRESH, peer, "--net", net]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 and done.stdout else {}
+    with tempfile.TemporaryDirectory(prefix="sedge-") as folder:
+        so = Path(folder) / "model.so"
+        if peer == OURS:
+            so.write_bytes(nets.compiled(net))
+        environment = {**os.environ, SO: str(so)}
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env=environment
+        )
+    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else {}
+    return {key: round(value, 1) for key, value in found.items()}
 
 
 def _print_fresh(peer: str, net: str) -> None:
     graph = nets.build(net)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    so = Path(os.environ[SO]).read_bytes() if peer == OURS else b""
+    before = memory()["peak_rss_bytes"]
     start = time.perf_counter()
-    side = runtimes.PEERS[peer][0](graph)
+    if peer == OURS:
+        model, x = _core.Model(so), np.zeros(graph.input.length, np.int8)
+        call: Callable[[], object] = partial(model.run, x)
+    else:
+        call = PEERS[peer][0](graph).call
     load = time.perf_counter() - start
-    side.call()
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call()
+    after = memory()["peak_rss_bytes"]  # not ru_maxrss, which a process inherits from the one that started it
     print(
         json.dumps(
             {
                 "load_ms": load * 1e3,
-                "rss_mib": peak_kib / 1024,
-                "rss_over_start_mib": (peak_kib - before) / 1024,
+                "rss_mib": after / 2**20,
+                "rss_over_start_mib": (after - before) / 2**20,
             }
         )
     )
@@ -105,11 +127,11 @@ def _row(name: str, net: str, dtype: str, t: timing.Timing) -> dict[str, Any]:
 def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> dict[str, Any]:
     """All rows of one net."""
     graph = nets.build(net)
-    own, default = runtimes.ours(graph)
+    own, default = runtimes.ours(net)
     own_float = fp32.ours(graph)
     peers: dict[str, runtimes.Side] = {}
     absent: list[dict[str, Any]] = []
-    for name, (make, _) in runtimes.PEERS.items():
+    for name, (make, _) in PEERS.items():
         try:
             peers[name] = make(graph)
         except runtimes.Absent as reason:
@@ -134,6 +156,8 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
 
     rows: dict[str, Any] = {"net": net, "macs": graph.macs, "default_isa": default, "absent": absent}
     rows["exact"] = {"cells": cells, "different": different}
+    if "onnxruntime int8" in peers:
+        rows["onnxruntime"] = exact.compare([net], 5 * spectra)[net]  # 10,000 in full
     rows["peaks"] = [_row(n, net, dtype, times[n]) for n, (dtype, _) in peaks.items()]
     rows["ours"], rows["peers"] = [], []
     for isa, side in own.items():
@@ -149,10 +173,12 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
     for name, side in peers.items():
         answers = np.stack([side.answer(row) for row in x]).astype(np.float64)
         row = _row(name, net, side.dtype, times[name]) | {"model_bytes": side.model_bytes}
-        row["installed_mib"] = runtimes.installed_mib(runtimes.PEERS[name][1])
+        row["installed_mib"] = runtimes.installed_mib(PEERS[name][1])
         row["largest_logit_difference"] = round(float(np.abs(answers - want).max()), 3)
         row["different_cells"] = int((np.rint(answers) != want).sum())
-        rows["peers"].append(row | ({k: round(v, 1) for k, v in _fresh(name, net).items()} if fresh else {}))
+        rows["peers"].append(row | (_fresh(name, net) if fresh else {}))
+    whole = {"installed_mib": runtimes.installed_mib("libsedge")} | (_fresh(OURS, net) if fresh else {})
+    rows["ours"] = [row | whole for row in rows["ours"]]
     return rows
 
 
@@ -185,6 +211,7 @@ def summary(nets_: list[dict[str, Any]]) -> dict[str, Any]:
         "exact": {
             "cells": sum(rows["exact"]["cells"] for rows in nets_),
             "different": sum(rows["exact"]["different"] for rows in nets_),
+            "onnxruntime": exact.summary({r["net"]: r["onnxruntime"] for r in nets_ if "onnxruntime" in r}),
         },
     }
 
@@ -208,7 +235,7 @@ def main() -> None:
     )
     parser.add_argument("--net", action="append", choices=list(nets.NETS), help="default: all")
     parser.add_argument(
-        "--full", action="store_true", help="more rounds, 2,000 spectra, memory and load times"
+        "--full", action="store_true", help="more rounds, 10,000 spectra, memory and load times of every net"
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench/bench.json"))
     parser.add_argument(FRESH, metavar="PEER", help=argparse.SUPPRESS)
@@ -222,7 +249,9 @@ def main() -> None:
     for net in chosen:
         rounds = (100 if arguments.full else 12) // (2 if net == "L" else 1)
         spectra = 2000 if arguments.full else 64
-        results.append(measure(net, rounds=rounds, burst=40, spectra=spectra, fresh=arguments.full))
+        results.append(
+            measure(net, rounds=rounds, burst=40, spectra=spectra, fresh=arguments.full or net == "M")
+        )
         show(results[-1])
     document = {"machine": machine() | {"pinned_to_core": core}, "versions": versions(), "weights": "random"}
     document["mode"] = "full" if arguments.full else "short"
@@ -230,6 +259,7 @@ def main() -> None:
     document["ours"] = [row for rows in results for row in rows["ours"]]
     document["peaks"] = [row for rows in results for row in rows["peaks"]]
     document |= summary(results)
+    document["binding_us"] = {net: round(runtimes.binding_us(net), 2) for net in chosen}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     partial = arguments.out.with_suffix(".part")
     partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -10,13 +10,14 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import libsedge
 import nets
 import numpy as np
 from libsedge import _core
-from libsedge_native import toolchain, verify
-from libsedge_native.generate import generate
+from libsedge_native import timing, verify
 from libsedge_native.ir import Conv1d, Dense, GlobalAveragePool, Graph, MaxPool1d
 from libsedge_native.onnx_export import to_onnx
 from numpy.typing import NDArray
@@ -39,17 +40,17 @@ class Side:
     arena_bytes: int | None = None
 
 
-def _need(module: str, package: str) -> None:
+def need(module: str, package: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise Absent(f"{package} is not installed (pip install -e '.[peers]')")
 
 
-def _real(graph: Graph, x: Int8) -> NDArray[np.float32]:
+def real(graph: Graph, x: Int8) -> NDArray[np.float32]:
     q = graph.input.quant
     return ((x.astype(np.float32) - q.zero_point) * np.float32(q.scale)).astype(np.float32)
 
 
-def _steps(graph: Graph, logits: NDArray[Any]) -> NDArray[np.float32]:
+def steps(graph: Graph, logits: NDArray[Any]) -> NDArray[np.float32]:
     q = graph.output.quant
     return np.asarray(logits, np.float32).reshape(-1) / np.float32(q.scale) + q.zero_point
 
@@ -76,7 +77,7 @@ def _onnxruntime(data: bytes, shape: tuple[int, ...], first: NDArray[Any]) -> tu
 
 def ort_int8(graph: Graph) -> Side:
     """ONNX Runtime, uint8 activations and int8 weights: every op quantised, its fastest form on x86."""
-    _need("onnxruntime", "onnxruntime")
+    need("onnxruntime", "onnxruntime")
     data = to_onnx(graph, unsigned=True)
     shape = (1, *graph.input.shape)
     call, raw = _onnxruntime(data, shape, np.zeros(shape, np.uint8))
@@ -88,11 +89,11 @@ def ort_int8(graph: Graph) -> Side:
 
 
 def _ort_fp32(graph: Graph, two_d: bool) -> Side:
-    _need("onnxruntime", "onnxruntime")
+    need("onnxruntime", "onnxruntime")
     data = nets.float_onnx(graph, two_d=two_d)
     shape = (1, graph.input.channels, *([1] if two_d else []), graph.input.length)
     call, raw = _onnxruntime(data, shape, np.ones(shape, np.float32))
-    return Side(call, lambda x: _steps(graph, raw(_real(graph, x))), "float32", len(data))
+    return Side(call, lambda x: steps(graph, raw(real(graph, x))), "float32", len(data))
 
 
 def ort_fp32_conv1d(graph: Graph) -> Side:
@@ -106,7 +107,7 @@ def ort_fp32_conv2d(graph: Graph) -> Side:
 
 
 def _litert(graph: Graph, quantised: bool) -> Side:
-    _need("ai_edge_litert", "ai-edge-litert")
+    need("ai_edge_litert", "ai-edge-litert")
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
     from tflite_model import to_tflite
 
@@ -116,11 +117,11 @@ def _litert(graph: Graph, quantised: bool) -> Side:
     source, target = model.get_input_details()[0], model.get_output_details()[0]
 
     def answer(x: Int8) -> NDArray[Any]:
-        value = x if quantised else _real(graph, x)
+        value = x if quantised else real(graph, x)
         model.set_tensor(source["index"], value.reshape(source["shape"]))
         model.invoke()
         y = np.asarray(model.get_tensor(target["index"])).reshape(-1)
-        return y if quantised else _steps(graph, y)
+        return y if quantised else steps(graph, y)
 
     answer(np.zeros(graph.input.length, np.int8))
     return Side(model.invoke, answer, "int8" if quantised else "float32", len(data))
@@ -159,7 +160,7 @@ def _openvino(
 
 def openvino_int8(graph: Graph) -> Side:
     """OpenVINO reading the same QDQ ONNX with uint8 activations."""
-    _need("openvino", "openvino")
+    need("openvino", "openvino")
     data = to_onnx(graph, unsigned=True)
     call, raw = _openvino(data, np.zeros((1, *graph.input.shape), np.uint8))
 
@@ -170,10 +171,10 @@ def openvino_int8(graph: Graph) -> Side:
 
 
 def _openvino_float(graph: Graph, precision: str, dtype: str) -> Side:
-    _need("openvino", "openvino")
+    need("openvino", "openvino")
     data = nets.float_onnx(graph, two_d=False)
     call, raw = _openvino(data, np.ones((1, *graph.input.shape), np.float32), precision)
-    return Side(call, lambda x: _steps(graph, raw(_real(graph, x))), dtype, len(data))
+    return Side(call, lambda x: steps(graph, raw(real(graph, x))), dtype, len(data))
 
 
 def openvino_fp32(graph: Graph) -> Side:
@@ -186,9 +187,8 @@ def openvino_bf16(graph: Graph) -> Side:
     return _openvino_float(graph, "bf16", "bfloat16")
 
 
-def torch_eager(graph: Graph) -> Side:
-    """PyTorch, float32, one thread, the functional form without a module around it."""
-    _need("torch", "torch")
+def _torch(graph: Graph, compiled: bool) -> Side:
+    need("torch", "torch")
     import torch
     from torch.nn import functional as f
 
@@ -213,15 +213,34 @@ def torch_eager(graph: Graph) -> Side:
         return x
 
     source = torch.ones(1, *graph.input.shape)
+    call = torch.compile(forward, dynamic=False) if compiled else forward
 
     def run(x: Any = source) -> Any:
         with torch.inference_mode():
-            return forward(x)
+            return call(x)
+
+    try:
+        run()
+    except Exception as why:  # the compiler of torch.compile raises many types
+        raise Absent(f"torch.compile failed: {type(why).__name__}: {str(why).splitlines()[0]}") from why
 
     def answer(x: Int8) -> NDArray[Any]:
-        return _steps(graph, run(torch.from_numpy(_real(graph, x)).reshape(1, 1, -1)).numpy())
+        return steps(graph, run(torch.from_numpy(real(graph, x)).reshape(1, 1, -1)).numpy())
 
     return Side(run, answer, "float32", sum(4 * v.numel() for pair in weights.values() for v in pair))
+
+
+def torch_eager(graph: Graph) -> Side:
+    """PyTorch, float32, one thread, the functional form without a module around it."""
+    return _torch(graph, False)
+
+
+def torch_compiled(graph: Graph) -> Side:
+    """The same through torch.compile (inductor, C++)."""
+    return _torch(graph, True)
+
+
+Peers = dict[str, tuple[Callable[[Graph], Side], str]]
 
 
 def _not_measured(reason: str) -> Callable[[Graph], Side]:
@@ -232,7 +251,7 @@ def _not_measured(reason: str) -> Callable[[Graph], Side]:
 
 
 #: row -> (function, distribution whose installed size is reported)
-PEERS: dict[str, tuple[Callable[[Graph], Side], str]] = {
+PEERS: Peers = {
     "onnxruntime int8": (ort_int8, "onnxruntime"),
     "onnxruntime fp32 conv1d": (ort_fp32_conv1d, "onnxruntime"),
     "onnxruntime fp32 conv2d": (ort_fp32_conv2d, "onnxruntime"),
@@ -241,21 +260,28 @@ PEERS: dict[str, tuple[Callable[[Graph], Side], str]] = {
     "openvino int8": (openvino_int8, "openvino"),
     "openvino fp32": (openvino_fp32, "openvino"),
     "openvino bf16": (openvino_bf16, "openvino"),
-    "ncnn": (
-        _not_measured("not tried here: needs a converter (pnnx) and, for int8, tools built from source"),
-        "ncnn",
-    ),
-    "mnn": (_not_measured("not tried here (its int8 converter is reported to abort on 1-D nets)"), "MNN"),
-    "tvm": (_not_measured("not tried here: needs hours of tuning to be a fair peer"), "apache-tvm"),
-    "executorch": (_not_measured("not installed here; imports torch"), "executorch"),
     "pytorch eager fp32": (torch_eager, "torch"),
+    "pytorch compiled fp32": (torch_compiled, "torch"),
+    "tvm": (
+        _not_measured(
+            "without hours of tuning no fair peer: 0.27.0 took 3,287 us on S (least of 50, 2026-11-22)"
+        ),
+        "apache-tvm",
+    ),
+    "executorch": (
+        _not_measured(
+            "brings 27 packages along (coremltools, torchao, tokenizers); in a folder of its own 1.5.1 with XNNPACK "
+            "took 71 us on S in float32 as Conv2d (least of 300, 2026-11-22)"
+        ),
+        "executorch",
+    ),
 }
 
 
-def ours(graph: Graph) -> tuple[dict[str, Side], str]:
+def ours(net: str) -> tuple[dict[str, Side], str]:
     """Our kernel compiled now: one side for every instruction set that this machine runs, and the default one."""
-    so = toolchain.compile_shared(generate(graph))
-    x = np.zeros(graph.input.length, np.int8)
+    so = nets.compiled(net)
+    x = np.zeros(nets.NETS[net].length, np.int8)
     sides = {}
     for isa, runnable in _core.Model(so, "scalar").isas:
         if runnable:
@@ -264,8 +290,24 @@ def ours(graph: Graph) -> tuple[dict[str, Side], str]:
     return sides, _core.Model(so).isa
 
 
+def binding_us(net: str) -> float:
+    """What a call from Python adds to the C call: one call less its share of a batch of 64, least of many."""
+    model = _core.Model(nets.compiled(net))
+    x = np.zeros((64, nets.NETS[net].length), np.int8)
+    out = model.run_batch(x)
+    sides: dict[str, Callable[[], object]] = {
+        "one": lambda: [model.run(x[0]) for _ in range(64)] and None,
+        "batch": lambda: model.run_batch(x, out),
+    }
+    times = timing.interleaved(sides, rounds=20, burst=10, warmup=2)
+    return (times["one"].min_us - times["batch"].min_us) / 64
+
+
 def installed_mib(distribution: str) -> float | None:
     """Size of an installed distribution's files, without what it depends on."""
+    if distribution == "libsedge":  # installed in place here: what the board's wheel holds
+        board = Path(libsedge.__file__).parent.rglob("*")
+        return round(sum(f.stat().st_size for f in board if f.is_file() and f.suffix != ".pyc") / 2**20, 1)
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError:

@@ -66,7 +66,11 @@ def _field(rng: np.random.Generator, model: ModelProto) -> None:
         tensor.dims[int(rng.integers(len(tensor.dims)))] = number
     elif kind == 1:
         tensor.data_type = int(rng.integers(0, 24))
-    elif kind == 2 and tensor.data_type == onnx.TensorProto.FLOAT:
+    elif (
+        kind == 2
+        and tensor.data_type == onnx.TensorProto.FLOAT
+        and np.prod(tensor.dims) * 4 == len(tensor.raw_data)
+    ):
         values = numpy_helper.to_array(tensor).copy().reshape(-1)
         values[int(rng.integers(values.size))] = rng.choice(SCALES)
         tensor.CopyFrom(numpy_helper.from_array(values.reshape(tuple(tensor.dims)), tensor.name))
