@@ -26,6 +26,7 @@ public:
     }
 
     unsigned char* data() const { return memory_.get() + lead_; }
+    std::size_t size() const { return bytes_; }
     bool intact() const {
         return all_canary(memory_.get(), lead_) && all_canary(data() + bytes_, kCanaryBytes);
     }

@@ -156,8 +156,9 @@ public:
             require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
         TraceSink sink;
         const auto* data = static_cast<const std::int8_t*>(in.data());
-        check(locked([&] { return trace_(&model_, data, collect_layer, &sink); }), "trace");
-        check_canaries();
+        Whole whole = whole_layers();
+        check(trace_(&whole.model, data, collect_layer, &sink), "trace");
+        require_intact(whole.arena);
         if (sink.failed) {
             throw std::bad_alloc();
         }
@@ -175,20 +176,21 @@ public:
             require_array(input, "input", py::dtype::of<std::int8_t>(), {length(net_->input_len)});
         Clock clock;
         const auto* data = static_cast<const std::int8_t*>(in.data());
-        check(locked([&] {
-                  clock.last = Clock::Steady::now();
-                  return trace_(&model_, data, time_layer, &clock);
-              }),
-              "layer_times");
-        check_canaries();
+        Whole whole = whole_layers();
+        clock.last = Clock::Steady::now();
+        check(trace_(&whole.model, data, time_layer, &clock), "layer_times");
+        require_intact(whole.arena);
         if (clock.failed) {
             throw std::bad_alloc();
         }
         return clock.layers;
     }
 
-    void check_canaries() const {
-        if (!arena_->intact()) {
+    void check_canaries() const { require_intact(*arena_); }
+
+    void require_intact(const Arena& arena) const {
+        damaged_ = damaged_ || !arena.intact();
+        if (damaged_) {
             throw_typed("KernelError", std::string(net_->name) + ", kernel '" + model_.kernel->isa +
                                            "' wrote outside its arena; its results are worthless");
         }
@@ -231,6 +233,18 @@ private:
         }
     }
 
+    // Whole layers may need more memory than a run: they get an arena of their own.
+    struct Whole {
+        Arena arena;
+        State model{};
+    };
+
+    Whole whole_layers() const {
+        Whole whole{Arena(std::max(net_->arena_bytes, net_->trace_bytes), net_->arena_align)};
+        check(init_(&whole.model, net_, model_.kernel->isa, whole.arena.data(), whole.arena.size()), "trace");
+        return whole;
+    }
+
     // One arena: one call at a time, without holding up other Python threads.
     template <typename Call>
     sedge_status locked(Call call) {
@@ -266,6 +280,7 @@ private:
     decltype(&sedge_status_text) status_text_ = nullptr;
     std::optional<Arena> arena_;
     State model_{};
+    mutable bool damaged_ = false;
     std::mutex mutex_;
 };
 

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Kernel, Place, Source, Step
+from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Buffer, Constant, Kernel, Place, Source, Step
+
+_VECTOR = ("requantise.h", "vector_layers.inc", "vector_net.inc", "vector_rows.inc")
+_ARM = (*_VECTOR, "arm_cpu.h", "neon_common.inc")
+_SLIDING = (*_ARM, "neon_ends.inc")
+_DOT = (*_SLIDING, "neon_dot.inc", "neon_lanes.inc")
+_X86 = (*_VECTOR, "x86_cpu.h")
 
 #: headers each kernel needs, as named in include/libsedge
 HEADERS: dict[str, tuple[str, ...]] = {
-    "amx": ("amx.h", "avx512vnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
-    "avx512vnni": ("avx512vnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
-    "avxvnni": ("avxvnni.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
-    "avx2": ("avx2.h", "requantise.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h", "ymm.inc"),
-    "sse41": ("requantise.h", "sse41.h", "vector_layers.inc", "vector_net.inc", "x86_cpu.h"),
-    "i8mm": (
-        "arm_cpu.h",
-        "i8mm.h",
-        "neon_common.inc",
-        "neon_dot.inc",
-        "neon_ends.inc",
-        "neon_lanes.inc",
-        "neon_pairs.inc",
-        "requantise.h",
-        "vector_layers.inc",
-        "vector_net.inc",
-    ),
-    "neondot": (
-        "arm_cpu.h",
-        "neon_common.inc",
-        "neon_dot.inc",
-        "neon_ends.inc",
-        "neon_lanes.inc",
-        "neondot.h",
-        "requantise.h",
-        "vector_layers.inc",
-        "vector_net.inc",
-    ),
-    "neon": (
-        "arm_cpu.h",
-        "neon.h",
-        "neon_common.inc",
-        "neon_ends.inc",
-        "neon_quads.inc",
-        "requantise.h",
-        "vector_layers.inc",
-        "vector_net.inc",
-    ),
-    "armv7neon": (
-        "arm_cpu.h",
-        "armv7neon.h",
-        "neon_common.inc",
-        "requantise.h",
-        "vector_layers.inc",
-        "vector_net.inc",
-    ),
-    "smlad": ("requantise.h", "smlad.h", "vector_layers.inc", "vector_net.inc"),
+    "amx": (*_X86, "amx.h", "avx512vnni.h"),
+    "avx512vnni": (*_X86, "avx512vnni.h"),
+    "avxvnni": (*_X86, "avxvnni.h", "ymm.inc"),
+    "avx2": (*_X86, "avx2.h", "ymm.inc"),
+    "sse41": (*_X86, "sse41.h"),
+    "i8mm": (*_DOT, "i8mm.h", "neon_pairs.inc"),
+    "neondot": (*_DOT, "neondot.h"),
+    "neon": (*_SLIDING, "neon.h", "neon_quads.inc"),
+    "armv7neon": (*_ARM, "armv7neon.h"),
+    "smlad": (*_VECTOR, "smlad.h"),
     "scalar": ("requantise.h", "scalar.h"),
 }
 
@@ -101,7 +70,7 @@ def _constant(constant: Constant) -> dict[str, Any]:
     }
 
 
-def _address(kernel: Kernel, place: Place, ctype: str, const: bool) -> str:
+def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -> str:
     """The C++ expression of a step's source or target."""
     skip = f" + {place.skip}" if place.skip else ""
     if place.buffer == INPUT:
@@ -109,30 +78,78 @@ def _address(kernel: Kernel, place: Place, ctype: str, const: bool) -> str:
     if place.buffer == LOGITS:
         return f"logits{skip}"
     kind = f"const {ctype}*" if const else f"{ctype}*"
-    return f"reinterpret_cast<{kind}>(bytes + {kernel.buffers[place.buffer].offset}{skip})"
+    return f"reinterpret_cast<{kind}>(bytes + {buffers[place.buffer].offset}{skip})"
 
 
-def _step(kernel: Kernel, step: Step) -> dict[str, Any]:
-    inputs = ["x", "x2"][: len(step.sources)]
+def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
+    """A whole layer at once."""
+    sources = (_address(buffers, place, step.source_type, True) for place in step.sources)
     return {
         "name": step.name,
-        "comment": step.comment,
-        "shape": step.shape,
-        "template": f"sedge::{kernel.isa}::{step.kind}<shape_{step.name}>",
-        "inputs": ", ".join(inputs),
-        "parameters": ", ".join(f"const {step.source_type}* {name}" for name in inputs),
-        "arguments": "".join(f", constants.{c.name}" for c in step.constants),
-        "target_type": step.target_type,
-        "sources": ", ".join(_address(kernel, place, step.source_type, True) for place in step.sources),
-        "target": _address(kernel, step.target, step.target_type, False),
+        "sources": ", ".join(sources),
+        "target": _address(buffers, step.target, step.target_type, False),
         "shown": step.shown,
     }
 
 
+def _step(kernel: Kernel, step: Step, streamed: bool) -> dict[str, Any]:
+    inputs = ["x", "x2"][: len(step.sources)]
+    types = [f"const {step.source_type}*"] * len(inputs)
+    if streamed and step.sources[0].buffer != INPUT:
+        types = ["Line&"]
+    return {
+        **_call(step, kernel.buffers),
+        "comment": step.comment,
+        "shape": step.shape,
+        "template": f"sedge::{kernel.isa}::{step.kind}{'_rows' if streamed else ''}<shape_{step.name}>",
+        "inputs": ", ".join(inputs),
+        "parameters": ", ".join(f"{ctype} {name}" for ctype, name in zip(types, inputs, strict=True)),
+        "arguments": "".join(f", constants.{c.name}" for c in step.constants),
+        "target_type": step.target_type,
+        "streamed": streamed,
+    }
+
+
+def _line(kernel: Kernel, i: int, buffers: Sequence[Buffer], pitch: int) -> dict[str, Any]:
+    """A layer in rows: its line, begun in a buffer, and what it is made from."""
+    step = kernel.steps[i]
+    sums = step.target_type == "int32_t"
+    template = f"sedge::{kernel.isa}::{'begin_sums' if sums else 'begin'}"
+    shaped = "" if kernel.isa == "scalar" and not sums else f"<shape_{step.name}>"
+    last = f", {pitch}" if not shaped else ""
+    return {
+        "name": step.name,
+        "begin": f"{template}{shaped}(bytes + {buffers[step.target.buffer].offset}{last})",
+        "source": f"line_{kernel.steps[i - 1].name}" if i else "input",
+        "row": i + 1,
+        "length": pitch,
+        "shown": step.shown,
+    }
+
+
+def _sweep(kernel: Kernel) -> dict[str, Any] | None:
+    if kernel.sweep is None:
+        return None
+    last = kernel.sweep.steps - 1
+    lengths = [step.flow.length for step in kernel.steps[: last + 1] if step.flow is not None]
+    pitches = [*kernel.sweep.capacity[:-1], lengths[-1]]
+    return {
+        "names": ", ".join(step.name for step in kernel.steps[: last + 1]),
+        "width": last + 2,
+        "rounds": [", ".join(map(str, (r.times, *r.rows))) for r in kernel.sweep.rounds],
+        "lines": [_line(kernel, i, kernel.buffers, pitch) for i, pitch in enumerate(pitches)],
+        "whole_lines": [_line(kernel, i, kernel.whole, length) for i, length in enumerate(lengths)],
+        "whole_calls": [_call(step, kernel.whole) for step in kernel.steps[last + 1 :]],
+    }
+
+
 def _kernel(kernel: Kernel, crc: tuple[int, int]) -> dict[str, Any]:
+    streamed = kernel.sweep.steps if kernel.sweep else 0
     return {
         "isa": kernel.isa,
-        "steps": [_step(kernel, step) for step in kernel.steps],
+        "steps": [_step(kernel, step, i < streamed) for i, step in enumerate(kernel.steps)],
+        "sweep": _sweep(kernel),
+        "memory": f"{kernel.isa:<10} {kernel.arena_bytes:>8,}  {kernel.reason}",
         "constants": [_constant(c) for step in kernel.steps for c in step.constants],
         "uses_arena": bool(kernel.buffers),
         "crc_little": f"0x{crc[0]:08X}u",
@@ -158,6 +175,8 @@ def _render(template: str, source: Source) -> str:
         macs=graph.macs,
         notes=source.notes,
         arena_bytes=source.arena_bytes,
+        trace_bytes=source.trace_bytes,
+        optimise=source.program.optimise,
         align=ALIGN,
         input_len=graph.input.channels * graph.input.length,
         classes=graph.output.channels,

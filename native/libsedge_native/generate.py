@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libsedge_native import constants, emit, reference
 from libsedge_native.ir import Graph
-from libsedge_native.lowered import Kernel, Source
+from libsedge_native.lowered import Kernel, Optimise, Source
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_import import read_onnx
 from libsedge_native.passes import lower
@@ -63,7 +63,10 @@ def _runtime_files(kernels: tuple[Kernel, ...]) -> dict[str, str]:
 
 
 def generate(
-    model: Graph | bytes, goldens: NDArray[np.int8] | None = None, isas: tuple[str, ...] | None = None
+    model: Graph | bytes,
+    goldens: NDArray[np.int8] | None = None,
+    isas: tuple[str, ...] | None = None,
+    optimise: Optimise = "speed",
 ) -> GeneratedModel:
     """Generate the sources of a network.
 
@@ -72,6 +75,8 @@ def generate(
     isas : instruction sets to build besides "scalar"; those of x86-64 by default (`targets.isas_of` names those
     of other machines). A header leaves out what the compiler's target cannot have, so one set of sources can
     serve every machine.
+    optimise : "speed"; "size" for the smallest arena at nearly the same time (layers are streamed wherever that is
+    smaller); "layers" for whole layers only.
     Raises ModelError. The same model and goldens give the same bytes.
     """
     onnx = model if isinstance(model, bytes) else to_onnx(model)
@@ -82,7 +87,7 @@ def generate(
     size = graph.input.channels * graph.input.length
     if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != size or not len(inputs):
         raise ModelError(f"must be int8 [n, {size}], n >= 1", field="goldens", value=inputs.shape)
-    program = lower(graph, isas)
+    program = lower(graph, isas, optimise)
     source = Source(
         program,
         libsedge.__version__,

@@ -85,8 +85,8 @@ def measure(model: Graph | bytes, isas: Sequence[str], *, rounds: int = 20) -> l
     """
     graph = from_onnx(model) if isinstance(model, bytes) else model
     built = tuple(isa for isa in VECTOR_ISAS if isa in isas)
-    generated = instrumented(generate(graph, isas=built))
-    program = lower(graph, built)
+    generated = instrumented(generate(graph, isas=built, optimise="layers"))
+    program = lower(graph, built, "layers")
     macs = {
         s.name: s.conv.weight.size * s.conv.output(s.x).length for s in program.stages if s.conv is not None
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -12,6 +12,9 @@ from libsedge_native.ir import Conv1d, Graph, MaxPool1d, Op, Tensor
 #: the ends of a kernel: the int8 input and the int8 logits
 INPUT = -1
 LOGITS = -2
+
+#: what a kernel is planned for: time, bytes of the arena, or to be looked at layer by layer (nothing is streamed)
+Optimise = Literal["speed", "size", "layers"]
 
 #: bytes; every buffer and the arena start at a multiple (one cache line, one 512-bit register)
 ALIGN = 64
@@ -57,6 +60,52 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """How a step makes its target some rows (positions) at a time; a step that cannot has none."""
+
+    #: rows of the target, bytes of one (0: it is added to sums), rows of padding and bytes behind them
+    length: int
+    row: int
+    left: int = 0
+    right: int = 0
+    slack: int = 0
+    #: rows of the source: what the first row needs, how far the next one's window moves, padding in front
+    window: int = 1
+    hop: int = 1
+    pad: int = 0
+    #: of the rows made at a time, all but the last are a multiple
+    unit: int = 1
+    #: estimated cycles of a row, and of a call beside its rows
+    row_cycles: float = 0.0
+    call_cycles: float = 0.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """The rows that each step of a sweep makes, `times` times over."""
+
+    times: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The first steps of a kernel, run in rounds over lines that hold only some rows of a layer."""
+
+    rounds: tuple[Round, ...]
+    #: rows that the target of each step has room for
+    capacity: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.capacity)
+
+    @property
+    def count(self) -> int:
+        return sum(r.times for r in self.rounds)
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a step reads or writes: `skip` bytes into a buffer, the input or the logits."""
 
@@ -99,6 +148,7 @@ class Step:
     target_type: str
     #: (channels, length) of an int8 [channels][length] target that sedge_trace may show, or None
     shown: tuple[int, int] | None = None
+    flow: Flow | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +159,12 @@ class Kernel:
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
     arena_bytes: int = 0
+    #: how the first steps are streamed, or None; and in words why, or why not
+    sweep: Sweep | None = None
+    reason: str = ""
+    #: of a streamed kernel: the buffers that hold whole layers, and what they need together
+    whole: tuple[Buffer, ...] = ()
+    whole_bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +174,8 @@ class Program:
     graph: Graph
     #: vector instruction sets to build besides "scalar"
     isas: tuple[str, ...] = ()
+    #: what a sweep is chosen for: the smaller time or the smaller arena
+    optimise: Optimise = "speed"
     stages: tuple[Stage, ...] = ()
     kernels: tuple[Kernel, ...] = ()
 
@@ -145,3 +203,9 @@ class Source:
     def arena_bytes(self) -> int:
         """At least one aligned line, so that an arena always exists."""
         return max(ALIGN, *(k.arena_bytes for k in self.program.kernels))
+
+    @property
+    def trace_bytes(self) -> int:
+        """What sedge_trace needs: the last kernel with whole layers."""
+        scalar = self.program.kernels[-1]
+        return max(self.arena_bytes, scalar.whole_bytes)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.emit import _rows
 from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.lowered import Optimise
 from libsedge_native.targets import Target, compiler, isas_of, target_of
 from libsedge_native.toolchain import write_sources
 
@@ -164,7 +165,10 @@ def write_folder(
     axis : of the instrument; None = spectra come on the model's grid. isas : as for `generate`.
     Raises ToolchainError where the hand-written sources are not in `source_tree`.
     """
-    model = generate(bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas)
+    optimise: Optimise = "size" if bundle.manifest["training"].get("optimise") == "size" else "speed"
+    model = generate(
+        bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas, optimise=optimise
+    )
     text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))
     write_sources(model, folder)
     names = list(model.sources)

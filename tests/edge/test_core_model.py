@@ -167,7 +167,7 @@ def test_writing_inside_the_arena_is_not(build):
 @pytest.mark.parametrize(
     ("defines", "match"),
     [
-        ({"ABI": 2}, "ABI version 2; this libsedge has 1"),
+        ({"ABI": 1}, "ABI version 1; this libsedge has 2"),
         ({"NULL_ENTRY": 1}, "returned NULL"),
         ({"NO_ENTRY": 1}, "does not export sedge_net_entry"),
         ({"ALIGN": 48}, "does not hold together"),

@@ -68,7 +68,7 @@ const sedge_kernel kernels[2] = {{"avx2", never, run, weights, sizeof weights, W
 #define TRACE trace
 #endif
 const sedge_net net = {ABI,     NAME,          "0123abcd",     32, ALIGN, 4, 2, kernels,
-                       KERNELS, golden_inputs, golden_outputs, 1,  TRACE};
+                       KERNELS, golden_inputs, golden_outputs, 1,  TRACE, 32};
 
 } // namespace
 

@@ -22,6 +22,7 @@ from libsedge.preprocess import PreprocessConfig, Preprocessor
 from libsedge_native import emulate, ir, reference, verify
 from libsedge_native.bundle_writer import BundleInfo, write_bundle
 from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.lowered import Optimise
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_import import from_onnx
 from libsedge_native.random_graph import random_inputs
@@ -110,11 +111,13 @@ def all_targets(named: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _build(graph: ir.Graph, targets: Sequence[str], say: Say) -> tuple[GeneratedModel, dict[str, bytes]]:
+def _build(
+    graph: ir.Graph, targets: Sequence[str], optimise: Optimise, say: Say
+) -> tuple[GeneratedModel, dict[str, bytes]]:
     onnx = to_onnx(graph)
     if from_onnx(onnx).digest != graph.digest:
         raise ModelError("reads back as another graph", field="model.onnx")
-    generated = generate(onnx, isas=isas_of(targets))
+    generated = generate(onnx, isas=isas_of(targets), optimise=optimise)
     kernels = {}
     for name in targets:
         kernels[name] = compile_shared(generated, name)
@@ -246,13 +249,15 @@ def export_run(
     key: str | os.PathLike[str] | None = None,
     goldens: int = 8,
     targets: Sequence[str] = (),
+    optimise: Optimise = "speed",
     say: Say = lambda step, text: None,
 ) -> Bundle:
     """Export the run to the bundle `out`; `say(step, figures)` is called as each step ends.
 
     data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
     LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
-    targets : machines (`targets.TARGETS`) that the bundle runs on besides this one.
+    targets : machines (`targets.TARGETS`) that the bundle runs on besides this one. optimise : "speed", or "size"
+    for the smallest arena; recorded as training.optimise.
 
     Raises ConfigError (options, keys), RunError or DatasetError (run, data), ToolchainError, ModelError or
     SelfTestError (the kernel is not the network), BundleError. `out` is then as it was before.
@@ -279,7 +284,7 @@ def export_run(
 
     choice = _choose(net, train_x, held_x, name, say)
     graph = choice.graph
-    generated, kernels = _build(graph, names, say)
+    generated, kernels = _build(graph, names, optimise, say)
     shared = kernels[target()]
     real = quantise.quantise_input(graph, held_x)
     prove_kernel(graph, shared, real, say)
@@ -315,7 +320,7 @@ def export_run(
             instrument=run["data"]["instrument"],
             arena_bytes=generated.arena_bytes,
             layers=describe(graph),
-            training=_provenance(run),
+            training={**_provenance(run), "optimise": optimise},
         ),
         onnx=generated.onnx,
         sources={file: generated.files[file] for file in ("model.cpp", "model.h")},

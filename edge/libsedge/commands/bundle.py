@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from libsedge import keys
-from libsedge.bundle import Bundle, target
+from libsedge.bundle import Bundle, read_once, target
 from libsedge.errors import ConfigError, SedgeError
 from libsedge.manifest import MANIFEST, SIGNATURE
 
@@ -46,10 +47,37 @@ def verify(file: Path, no_run: bool) -> None:
     click.echo(f"accepted   {bundle.manifest['name']} {version}, counter {counter}")
 
 
+def _memory(file: Path, optimise: str | None) -> str:
+    """The plan of a bundle's memory, or of an ONNX file's on this machine, by the host part."""
+    data, targets = read_once(file), [target()]
+    if data.startswith(b"PK"):
+        bundle = Bundle.open(file, verify=False)
+        data, targets = bundle.members["model.onnx"], bundle.targets
+        optimise = optimise or str(bundle.manifest["training"].get("optimise", "speed"))
+    for point in entry_points(group="libsedge.memory_chart"):
+        try:
+            chart = point.load()
+        except ImportError:  # the host part is not installed on this machine
+            continue
+        return str(chart(data, optimise or "speed", targets))
+    raise ConfigError("is planned by the host part: pip install 'libsedge[native]'", field="--memory")
+
+
 @click.command()
 @click.argument("file", type=_FILE)
-def inspect(file: Path) -> None:
+@click.option("--memory", is_flag=True, help="Draw the plan of the net's memory; of an int8 ONNX file too.")
+@click.option(
+    "--optimise",
+    type=click.Choice(["speed", "size"]),
+    help="With --memory: plan for this instead of what the bundle was made for.",
+)
+def inspect(file: Path, memory: bool, optimise: str | None) -> None:
     """Show what a bundle holds; runs nothing of it, and reads bundles of untrusted keys too."""
+    if memory:
+        click.echo("\n".join(map(_printable, _memory(file, optimise).splitlines())))
+        return
+    if optimise is not None:
+        raise ConfigError("needs --memory", field="--optimise", value=optimise)
     bundle = Bundle.open(file, verify=False)
     table = bundle.manifest
     lines = [

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.float_generate import generate_float
 from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.lowered import Optimise
 from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
 from libsedge_native.toolchain import compile_object, compile_shared, write_sources
 
@@ -78,7 +79,16 @@ def only(isa: str | None, isas: tuple[str, ...]) -> tuple[str, ...]:
     show_default=True,
     help="float32: from a plain float ONNX file, nothing quantised.",
 )
-def sources(file: Path, output: Path, target: str | None, isa: str | None, precision: str) -> None:
+@click.option(
+    "--optimise",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
+    show_default=True,
+    help="size: layers are streamed, for the smallest arena at nearly the same time (int8 only).",
+)
+def sources(
+    file: Path, output: Path, target: str | None, isa: str | None, precision: str, optimise: Optimise
+) -> None:
     """Write the C++ of a bundle or of an ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
 
     The file is a bundle or int8 QDQ ONNX; with --precision float32 it is ONNX of the same ops in float32.
@@ -88,13 +98,16 @@ def sources(file: Path, output: Path, target: str | None, isa: str | None, preci
     """
     onnx, goldens = read_model(file)
     machine = None if target is None or target in BARE else target_of(target)
+    if precision == "float32" and optimise == "size":
+        raise ConfigError("is for int8 kernels only", field="--optimise", value=optimise)
     if precision == "float32":
         every = None if target is None else ()
         generated = generate_float(onnx, isas=every if machine is None else machine.float_isas)
     elif target is None:
-        generated = generate(onnx, goldens, only(isa, isas_of(TARGETS)))
+        generated = generate(onnx, goldens, only(isa, isas_of(TARGETS)), optimise)
     else:
-        generated = generate(onnx, goldens, only(isa, (BARE[target] if machine is None else machine).isas))
+        isas = only(isa, (BARE[target] if machine is None else machine).isas)
+        generated = generate(onnx, goldens, isas, optimise)
     more = {}
     if target in BARE:
         more["model.o"] = compile_object(generated, BARE[target])

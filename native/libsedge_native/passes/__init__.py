@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from libsedge_native.ir import Graph
-from libsedge_native.lowered import Program
+from libsedge_native.lowered import Optimise, Program
 from libsedge_native.passes.dense_as_conv import dense_as_conv
 from libsedge_native.passes.fuse_pool import fuse_pool
 from libsedge_native.passes.lower_scalar import lower_scalar
 from libsedge_native.passes.lower_vector import lower_vector
 from libsedge_native.passes.matrix_tiles import drop_idle_tiles
 from libsedge_native.passes.plan_memory import plan_memory
+from libsedge_native.passes.stream import stream
 
 #: instruction sets of x86-64 besides "scalar", fastest first: what is built by default; those of the other
 #: machines are in targets.py
@@ -27,13 +28,14 @@ PIPELINE: tuple[Callable[[Program], Program], ...] = (
     drop_idle_tiles,
     lower_vector,
     lower_scalar,
+    stream,
     plan_memory,
 )
 
 
-def lower(graph: Graph, isas: tuple[str, ...] | None = None) -> Program:
+def lower(graph: Graph, isas: tuple[str, ...] | None = None, optimise: Optimise = "speed") -> Program:
     """Run every pass of PIPELINE in order; `isas` limits the kernels besides "scalar" (None: VECTOR_ISAS)."""
-    program = Program(graph, VECTOR_ISAS if isas is None else isas)
+    program = Program(graph, VECTOR_ISAS if isas is None else isas, optimise)
     for apply in PIPELINE:
         program = apply(program)
     return program

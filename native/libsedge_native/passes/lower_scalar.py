@@ -6,7 +6,7 @@ import numpy as np
 
 from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
+from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Flow, Kernel, Place, Program, Stage, Step
 from libsedge_native.passes.describe import describe, describe_part
 from libsedge_native.passes.parameters import add_shape, average_multipliers, table
 from libsedge_native.reference import average_multiplier, multiplier
@@ -68,8 +68,44 @@ def _parts(stage: Stage) -> Parts:
         return "add", {"count": stage.x.channels * stage.x.length, **add_shape(stage, op)}, ()
     assert isinstance(op, GlobalAveragePool)
     scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
-    shape = {"channels": stage.x.channels, "in_length": stage.x.length, **zeros}
+    shape = {"channels": stage.x.channels, "y_zero": zeros["y_zero"]}
     return "average", shape, (Constant(f"{name}_multiplier", "float", np.array([scale], np.float32)),)
+
+
+def _flow(stage: Stage) -> Flow | None:
+    """Estimates are for a processor without vectors: a cycle a product, five a tap and channel of a call."""
+    op, length, row = stage.ops[0], stage.y.length, stage.y.channels
+    if length == 1:
+        return None
+    if isinstance(op, Conv1d):
+        _, per_group, taps = op.weight.shape
+        span = op.dilation * (taps - 1) + 1 + (stage.pool - 1) * op.stride
+        work = row * per_group * taps
+        hop = op.stride * stage.pool
+        cycles = (float(work * stage.pool), 5.0 * work)
+        return Flow(length, row, 0, 0, 0, span, hop, op.pads[0], 1, *cycles)
+    if isinstance(op, (MaxPool1d, AveragePool1d)):
+        cycles = (float(row * op.kernel), 10.0 * row)
+        return Flow(length, row, 0, 0, 0, op.kernel, op.stride, op.pads[0], 1, *cycles)
+    return None
+
+
+def _sum(stage: Stage, source: Place, target: int) -> Step:
+    x = stage.x
+    shape = {"channels": x.channels, "in_length": x.length, "x_zero": x.quant.zero_point}
+    flow = Flow(x.length, 0, row_cycles=x.channels, call_cycles=10.0 * x.channels)
+    return Step(
+        "sum",
+        f"sedge_sum_{stage.name}",
+        ("sums over all positions",),
+        tuple(shape.items()),
+        (),
+        (source,),
+        Place(target),
+        "int8_t",
+        "int32_t",
+        flow=flow,
+    )
 
 
 def _concat(stage: Stage, op: Concat, sources: list[Place], target: int) -> list[Step]:
@@ -100,8 +136,8 @@ def _concat(stage: Stage, op: Concat, sources: list[Place], target: int) -> list
 
 
 def lower_scalar(program: Program) -> Program:
-    """One step a stage, or one an input of a Concat. Legal always; the last kernel of the table, and the one
-    that sedge_trace shows.
+    """One step a stage, one an input of a Concat, two an average over everything. Legal always; the last kernel of
+    the table, and the one that sedge_trace shows.
 
     The zero point is subtracted tap by tap and padded taps are skipped (they are real zeros), so this kernel
     shares no folding trick with the vector kernels that are compared with it. Groups cost what they compute.
@@ -111,11 +147,17 @@ def lower_scalar(program: Program) -> Program:
     places = {GRAPH_INPUT: Place(INPUT)}
     for stage in program.stages:
         last = stage is program.stages[-1]
+        average = isinstance(stage.ops[0], GlobalAveragePool)
+        if average:
+            steps.append(_sum(stage, places[stage.inputs[0]], len(buffers)))
+            buffers.append(Buffer(stage.x.channels * 4))
         target = LOGITS if last else len(buffers)
         if not last:
             buffers.append(Buffer(stage.y.channels * stage.y.length))
         places[stage.name] = Place(target)
         op, sources = stage.ops[0], [places[name] for name in stage.inputs]
+        if average:
+            sources = [steps[-1].target]
         if isinstance(op, Concat):
             steps += _concat(stage, op, sources, target)
             continue
@@ -129,9 +171,10 @@ def lower_scalar(program: Program) -> Program:
             constants,
             tuple(sources),
             Place(target),
-            "int8_t",
+            "int32_t" if average else "int8_t",
             "int8_t",
             stage.y.shape,
+            _flow(stage),
         )
         steps.append(step)
     return program.with_kernel(Kernel("scalar", tuple(steps), tuple(buffers)))

@@ -10,8 +10,9 @@ import numpy as np
 
 from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Kernel, Place, Program, Stage, Step
+from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Flow, Kernel, Place, Program, Stage, Step
 from libsedge_native.passes.describe import describe, describe_part
+from libsedge_native.passes.flow import conv_flow, input_flow, sum_flow, window_flow
 from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
 from libsedge_native.passes.neon_slide import slide, slide_tile
 from libsedge_native.passes.pack_weights import pack, pack_depthwise
@@ -83,9 +84,19 @@ class _Lowering:
         target: int,
         constants: tuple[Constant, ...] = (),
         types: tuple[str, str] = ("uint8_t", "uint8_t"),
+        flow: Flow | None = None,
     ) -> None:
         step = Step(
-            kind, name, comment, tuple(shape.items()), constants, sources, Place(target), types[0], types[1]
+            kind,
+            name,
+            comment,
+            tuple(shape.items()),
+            constants,
+            sources,
+            Place(target),
+            types[0],
+            types[1],
+            flow=flow,
         )
         self.steps.append(step)
 
@@ -96,7 +107,9 @@ class _Lowering:
         shape = {"in_channels": x.channels, "in_length": x.length, "channels": width, **margins}
         flipped = ", top bit flipped" if self.isa.byte_offset else ""
         comment = (f"int8 [channels][position] to {self.isa.activation} [position][channel]{flipped}",)
-        self.add("input", "sedge_input", comment, shape, (Place(INPUT),), target, types=("int8_t", "uint8_t"))
+        types = ("int8_t", "uint8_t")
+        flow = input_flow(x, width, margins)
+        self.add("input", "sedge_input", comment, shape, (Place(INPUT),), target, types=types, flow=flow)
 
     def reaches_dilated(self, name: str) -> bool:
         """Whether a convolution that reads taps one by one, in whole groups of four bytes, sees these positions."""
@@ -153,7 +166,9 @@ class _Lowering:
         )
         types = ("uint8_t", "int32_t" if summed else "uint8_t")
         kind = "conv1d_tiles" if matrix else "conv1d"
-        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types)
+        window = packed.runs * packed.run_steps * 4
+        flow = conv_flow(stage, conv, isa, channels, window, tile.rows, matrix, {} if summed else margins)
+        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types, flow)
 
     def depthwise(self, stage: Stage, conv: Conv1d) -> None:
         width = self.values[stage.inputs[0]].width
@@ -176,7 +191,8 @@ class _Lowering:
             Constant(f"{stage.name}_bias", "int32_t", bias),
             Constant(f"{stage.name}_multiplier", "float", scale),
         )
-        self.add("depthwise", stage.name, describe(stage), shape, (source,), target, constants)
+        flow = window_flow(stage, conv, channels, margins)
+        self.add("depthwise", stage.name, describe(stage), shape, (source,), target, constants, flow=flow)
 
     def global_average(self, stage: Stage, op: GlobalAveragePool) -> None:
         before = self.values[stage.inputs[0]]
@@ -187,7 +203,10 @@ class _Lowering:
             comment, sums = ("sums over all positions",), len(self.buffers)
             self.buffers.append(Buffer(width * 4))
             types = ("uint8_t", "int32_t")
-            self.add("sum", f"sedge_sum_{stage.name}", comment, shape, (source,), sums, types=types)
+            flow = sum_flow(stage.x, width)
+            self.add(
+                "sum", f"sedge_sum_{stage.name}", comment, shape, (source,), sums, types=types, flow=flow
+            )
             source = Place(sums)
         target, margins = self.value(stage.name, 1, width, op.quant.zero_point)
         shape = {
@@ -218,14 +237,16 @@ class _Lowering:
             "pad_left": op.pads[0],
             **margins,
         }
+        flow = window_flow(stage, op, width, margins)
         if isinstance(op, MaxPool1d):
-            self.add("max_pool", stage.name, describe(stage), shape, (source,), target)
+            self.add("max_pool", stage.name, describe(stage), shape, (source,), target, flow=flow)
             return
         scales = average_multipliers(op, stage.x)
         shape["counted"] = int(scales.size > 1)
         shape["x_zero"] = stage.x.quant.zero_point + self.isa.byte_offset
         constant = Constant(f"{stage.name}_multiplier", "float", scales)
-        self.add("average_pool", stage.name, describe(stage), shape, (source,), target, (constant,))
+        constants = (constant,)
+        self.add("average_pool", stage.name, describe(stage), shape, (source,), target, constants, flow=flow)
 
     def sum_of_two(self, stage: Stage, op: Add) -> None:
         first, second = (self.values[name].width for name in stage.inputs)

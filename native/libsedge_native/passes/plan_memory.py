@@ -12,13 +12,15 @@ def _aligned(size: int) -> int:
 
 
 def lifetimes(kernel: Kernel) -> list[tuple[int, int]]:
-    """Per buffer the first and the last step that touches it."""
+    """Per buffer the first and the last step that touches it; the lines of a sweep live through all of it."""
+    last = kernel.sweep.steps - 1 if kernel.sweep else -1
     spans: list[tuple[int, int] | None] = [None] * len(kernel.buffers)
     for i, step in enumerate(kernel.steps):
+        first, end = (0, last) if i <= last else (i, i)
         for place in (*step.sources, step.target):
             if place.buffer >= 0:
                 known = spans[place.buffer]
-                spans[place.buffer] = (known[0] if known else i, i)
+                spans[place.buffer] = (known[0] if known else first, end)
     return [span for span in spans if span is not None]
 
 
@@ -47,12 +49,22 @@ def _by_size(sizes: list[int], spans: list[tuple[int, int]]) -> tuple[list[int],
     return offsets, max((o + s for o, s in zip(offsets, sizes, strict=True)), default=0)
 
 
-def _plan(kernel: Kernel) -> Kernel:
+def place_buffers(kernel: Kernel) -> Kernel:
+    """The kernel with the offset of every buffer and the size of its arena."""
     sizes = [_aligned(b.bytes) for b in kernel.buffers]
     spans = lifetimes(kernel)
     offsets, total = _ping_pong(sizes) if _is_chain(spans) else _by_size(sizes, spans)
     buffers = tuple(Buffer(b.bytes, offset) for b, offset in zip(kernel.buffers, offsets, strict=True))
     return replace(kernel, buffers=buffers, arena_bytes=total)
+
+
+def _place_all(kernel: Kernel) -> Kernel:
+    """Also of the whole layers that a streamed kernel has where it is traced."""
+    placed = place_buffers(kernel)
+    if kernel.sweep is None:
+        return placed
+    whole = place_buffers(replace(kernel, sweep=None, buffers=kernel.whole))
+    return replace(placed, whole=whole.buffers, whole_bytes=whole.arena_bytes)
 
 
 def plan_memory(program: Program) -> Program:
@@ -62,4 +74,4 @@ def plan_memory(program: Program) -> Program:
     neighbours at a time, and the arena is the largest pair, which no plan can undercut; where the graph branches
     the plan is greedy, the largest buffer first.
     """
-    return replace(program, kernels=tuple(_plan(k) for k in program.kernels))
+    return replace(program, kernels=tuple(_place_all(k) for k in program.kernels))

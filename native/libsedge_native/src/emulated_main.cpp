@@ -58,8 +58,8 @@ Api load(const char* path) {
 /* The net's arena with canaries on both sides. */
 class Arena {
 public:
-    explicit Arena(const sedge_net& net)
-        : bytes_(net.arena_bytes), memory_(net.arena_bytes + net.arena_align + 2 * margin, canary) {
+    Arena(const sedge_net& net, size_t bytes)
+        : bytes_(bytes), memory_(bytes + net.arena_align + 2 * margin, canary) {
         const auto first = reinterpret_cast<uintptr_t>(memory_.data()) + margin;
         offset_ = margin + (net.arena_align - first % net.arena_align) % net.arena_align;
     }
@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
     if (!trace && (argc < 4 || std::strcmp(argv[2], "run") != 0))
         return usage();
     const long times = argc > 4 ? std::strtol(argv[4], nullptr, 10) : 1;
-    Arena arena(*api.net);
+    Arena arena(*api.net, trace ? api.net->trace_bytes : api.net->arena_bytes);
     sedge_model model;
     check(api, api.init(&model, api.net, trace ? "scalar" : argv[3], arena.data(), arena.bytes()), "init");
     check(api, api.self_test(&model), "self-test");

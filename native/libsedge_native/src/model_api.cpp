@@ -18,6 +18,8 @@ extern "C" {
 
 sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* isa, void* arena,
                         size_t bytes) {
+    if (model != nullptr)
+        model->arena_bytes = bytes;
     return sedge::init(model, net, isa, arena, bytes);
 }
 
@@ -56,6 +58,8 @@ sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn
         return SEDGE_E_NO_TRACE;
     if (!sedge::same(model->kernel->isa, "scalar"))
         return SEDGE_E_NO_TRACE;
+    if (model->arena_bytes < model->net->trace_bytes)
+        return SEDGE_E_ARENA_SMALL;
     model->net->trace(input, model->arena, fn, user);
     return SEDGE_OK;
 }

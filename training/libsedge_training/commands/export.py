@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from libsedge_native.lowered import Optimise
 from libsedge_native.zig import TOOLCHAINS
 from libsedge_native.zig import toolchain as use_toolchain
 
@@ -42,6 +43,13 @@ from libsedge_native.zig import toolchain as use_toolchain
     show_default=True,
     help="Compilers: Debian's, or zig from libsedge[zig] (x86_64-linux and aarch64-linux).",
 )
+@click.option(
+    "--optimise",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
+    show_default=True,
+    help="size: layers are streamed, for the smallest arena at nearly the same time.",
+)
 def export(
     run: Path,
     output: Path,
@@ -53,6 +61,7 @@ def export(
     goldens: int,
     targets: tuple[str, ...],
     toolchain: str,
+    optimise: Optimise,
 ) -> None:
     """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
     from rich.console import Console
@@ -71,5 +80,6 @@ def export(
             key=key,
             goldens=goldens,
             targets=targets,
+            optimise=optimise,
             say=lambda step, text: click.echo(f"{step:<10} {text}"),
         )

@@ -73,6 +73,13 @@ SEDGE_TARGET void input(const int8_t* x, uint8_t* y) {
 }
 
 template <class S>
+SEDGE_TARGET void input_rows(const int8_t* x, Line& y, size_t rows) {
+    if (y.made == 0)
+        __asm__ volatile("ldtilecfg %0" ::"m"(tile_config));
+    avx512vnni::input_rows<S>(x, y, rows);
+}
+
+template <class S>
 SEDGE_TARGET void output(const uint8_t* x, int8_t* y) {
     __asm__ volatile("tilerelease" ::);
     avx512vnni::output<S>(x, y);
@@ -238,15 +245,16 @@ SEDGE_INLINE void multiply(const uint8_t* x, const WeightItem* weight, Pending& 
 #undef SEDGE_SETTLE
 }
 
-/* All positions of Vectors registers of channels, in blocks of 32. The last block ends at the last position
- * and may overlap the one before: the same values are written twice, or not added twice. */
+/* `rows` positions, at least one block, of Vectors registers of channels, in blocks of 32. The last block
+ * ends at the last position and may overlap the one before: the same values are written twice, or not added
+ * twice. */
 template <class S, size_t Vectors>
-SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, const WeightItem* weight, const int32_t* bias,
-                             const float* multiplier, const float* offset) {
-    constexpr size_t total = static_cast<size_t>(S::out_length) * S::pool;
-    constexpr size_t blocks = (total + block_rows - 1) / block_rows;
-    constexpr size_t last = total - block_rows; /* where the last block begins */
-    static_assert(total >= block_rows && block_rows % S::pool == 0 && S::pool <= 8, "chosen by the passes");
+SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, size_t rows, const WeightItem* weight,
+                             const int32_t* bias, const float* multiplier, const float* offset) {
+    static_assert(block_rows % S::pool == 0 && S::pool <= 8, "chosen by the passes");
+    const size_t total = rows * S::pool;
+    const size_t blocks = (total + block_rows - 1) / block_rows;
+    const size_t last = total - block_rows; /* where the last block begins */
     constexpr size_t second = Vectors == 2 ? lanes : 0;
     alignas(64) int32_t acc[block_rows * Vectors * lanes];
     Pending before = {acc,
@@ -255,6 +263,11 @@ SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, const WeightItem* wei
                       load_scale(bias + second, multiplier + second, offset + second),
                       _mm512_setzero_si512(),
                       _mm512_setzero_si512()};
+    auto* const sums = reinterpret_cast<int32_t*>(y);
+    if constexpr (S::sum != 0) {
+        before.first_sum = load_acc(sums);
+        before.second_sum = load_acc(sums + second);
+    }
     constexpr size_t y_block = S::sum != 0 ? 0 : block_positions<S> * S::channels;
     multiply<S, Vectors, false>(x + (blocks > 1 ? 0 : last) * S::x_stride, weight, before);
     store_tiles<Vectors>(acc);
@@ -266,7 +279,6 @@ SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, const WeightItem* wei
     }
     if constexpr (S::sum != 0) {
         settle_rest<S, Vectors>(before, ((blocks - 1) * block_rows - last) / S::pool);
-        auto* sums = reinterpret_cast<int32_t*>(y);
         store_acc(sums, before.first_sum);
         if constexpr (Vectors == 2)
             store_acc(sums + lanes, before.second_sum);
@@ -276,31 +288,40 @@ SEDGE_TARGET void tile_panel(const uint8_t* x, uint8_t* y, const WeightItem* wei
     }
 }
 
-/* As avx512vnni::conv1d. Weights [register of channels][step of 64 bytes][16][lane][4]. */
-template <class S, class Y>
-SEDGE_TARGET void conv1d_tiles(const uint8_t* x, Y* target, const WeightItem* weight, const int32_t* bias,
-                               const float* multiplier, const float* offset) {
+/* As avx512vnni::panels. Weights [register of channels][step of 64 bytes][16][lane][4]. */
+template <class S>
+SEDGE_TARGET void tile_panels(const uint8_t* x, uint8_t* y, size_t rows, const WeightItem* weight,
+                              const int32_t* bias, const float* multiplier, const float* offset) {
     constexpr size_t registers = S::channels / lanes;
     constexpr size_t next = static_cast<size_t>(S::runs) * S::run_steps * lanes * 4;
     constexpr size_t item = S::sum != 0 ? sizeof(int32_t) : 1;
-    auto* y = reinterpret_cast<uint8_t*>(target);
-    if constexpr (S::sum == 0) {
-        if constexpr (S::y_left > 0)
-            std::memset(y, S::y_zero, S::y_left * S::channels);
-        y += S::y_left * S::channels;
-        constexpr size_t after = S::y_right * S::channels + S::y_slack;
-        if constexpr (after > 0)
-            std::memset(y + S::out_length * S::channels, S::y_zero, after);
-    }
     size_t v = 0;
     for (; v + 2 <= registers; v += 2) {
-        tile_panel<S, 2>(x, y + v * lanes * item, weight + v * next, bias + v * lanes, multiplier + v * lanes,
-                         offset + v * lanes);
+        tile_panel<S, 2>(x, y + v * lanes * item, rows, weight + v * next, bias + v * lanes,
+                         multiplier + v * lanes, offset + v * lanes);
     }
     if constexpr (registers % 2 != 0) {
-        tile_panel<S, 1>(x, y + v * lanes * item, weight + v * next, bias + v * lanes, multiplier + v * lanes,
-                         offset + v * lanes);
+        tile_panel<S, 1>(x, y + v * lanes * item, rows, weight + v * next, bias + v * lanes,
+                         multiplier + v * lanes, offset + v * lanes);
     }
+}
+
+template <class S, class Y>
+SEDGE_TARGET void conv1d_tiles(const uint8_t* x, Y* target, const WeightItem* weight, const int32_t* bias,
+                               const float* multiplier, const float* offset) {
+    auto* y = begin_conv<S>(reinterpret_cast<uint8_t*>(target));
+    tile_panels<S>(x, y, S::out_length, weight, bias, multiplier, offset);
+}
+
+template <class S>
+SEDGE_TARGET void conv1d_tiles_rows(Line& x, Line& y, size_t rows, const WeightItem* weight,
+                                    const int32_t* bias, const float* multiplier, const float* offset) {
+    if (rows == 0)
+        return;
+    tile_panels<S>(x.start, y.end(), rows, weight, bias, multiplier, offset);
+    if constexpr (S::sum == 0)
+        extend<S>(y, rows, S::out_length);
+    x.drop(rows * S::pool * S::x_stride);
 }
 
 } // namespace amx

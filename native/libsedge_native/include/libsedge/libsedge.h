@@ -21,7 +21,7 @@
 extern "C" {
 #endif
 
-#define SEDGE_ABI_VERSION 1u
+#define SEDGE_ABI_VERSION 2u
 
 #if defined(__GNUC__)
 #define SEDGE_API __attribute__((visibility("default"))) /* compiled models hide everything else */
@@ -33,7 +33,7 @@ typedef enum sedge_status {
     SEDGE_OK = 0,
     SEDGE_E_NULL = 1,             /* a required pointer is NULL */
     SEDGE_E_ABI = 2,              /* the net was generated for another ABI version */
-    SEDGE_E_ARENA_SMALL = 3,      /* fewer bytes than SEDGE_<MODEL>_ARENA_BYTES */
+    SEDGE_E_ARENA_SMALL = 3,      /* fewer bytes than SEDGE_<MODEL>_ARENA_BYTES (to trace: _TRACE_BYTES) */
     SEDGE_E_ARENA_ALIGN = 4,      /* the arena is not aligned to SEDGE_<MODEL>_ARENA_ALIGN */
     SEDGE_E_ISA_UNKNOWN = 5,      /* no instruction set of that name exists */
     SEDGE_E_ISA_NOT_BUILT = 6,    /* it exists, but this net was built without it */
@@ -73,12 +73,14 @@ typedef struct sedge_net {
     size_t golden_count;
     void (*trace)(const int8_t* input, void* arena, sedge_layer_fn fn,
                   void* user); /* scalar kernel, or NULL */
+    size_t trace_bytes;        /* arena that trace needs: it holds whole layers, which run may not */
 } sedge_net;
 
 typedef struct sedge_model {
     const sedge_net* net;
     const sedge_kernel* kernel;
     void* arena;
+    size_t arena_bytes; /* as given to sedge_init */
 } sedge_model;
 
 /* isa NULL takes the first runnable kernel of the table; a name is a demand. */
