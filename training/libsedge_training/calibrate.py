@@ -3,8 +3,8 @@
 * temperature: least negative log-likelihood of softmax(logits / T) on the int8 net's dequantised logits
   (Guo et al., ICML 2017, arXiv:1706.04599), searched in [0.05, 20].
 * min_confidence: the smallest confidence at which the accepted validation spectra are right in
-  TARGET_ACCURACY of the cases while at least MIN_COVERAGE of them stay accepted; where no threshold reaches
-  that, the one of best accuracy among those that keep the coverage.
+  TARGET_ACCURACY of the cases while at least MIN_COVERAGE (or the share that the run asks for) of them stay
+  accepted; where no threshold reaches that, the one of best accuracy among those that keep the coverage.
 * min_contrast: halfway (geometric mean) between the 99.9th percentile of the dark frames' contrast and the
   0.1th percentile of the validation spectra's; where the two overlap or there are no dark frames, half the
   validation percentile, and `separable` is false.
@@ -69,14 +69,16 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
     return float(f"{np.exp(found.x):.6g}")
 
 
-def choose_min_confidence(confidence: np.ndarray, right: np.ndarray) -> float:
+def choose_min_confidence(
+    confidence: np.ndarray, right: np.ndarray, min_coverage: float = MIN_COVERAGE
+) -> float:
     """The smallest threshold that meets the rule above; confidence float [n], right bool [n]."""
     order = np.argsort(-confidence, kind="stable")
     ranked, hits = confidence[order], np.cumsum(right[order])
     count = np.arange(1, len(ranked) + 1)
     # A threshold accepts all spectra of equal confidence, so only the last of each group is a candidate.
     last = np.append(ranked[1:] != ranked[:-1], True)
-    keep = last & (count >= MIN_COVERAGE * len(ranked))
+    keep = last & (count >= min_coverage * len(ranked))
     accuracy = np.where(keep, hits / count, -1.0)
     reached = np.flatnonzero(accuracy >= TARGET_ACCURACY)
     best = reached[-1] if len(reached) else np.flatnonzero(accuracy == accuracy.max())[-1]
@@ -100,13 +102,14 @@ def calibrate(
     contrast: np.ndarray,
     saturated: np.ndarray,
     dark_contrast: np.ndarray | None = None,
+    min_coverage: float = MIN_COVERAGE,
 ) -> tuple[Calibration, Figures]:
     """Temperature and thresholds by the rules of this module.
 
     logits : float64 [n, classes], dequantised int8 logits of the validation spectra; target : class numbers
     [n]; contrast, saturated : the preprocessing report's contrast and share of saturated channels [n];
-    dark_contrast : contrasts of dark frames [m], or None. Raises DatasetError for no spectra or values that
-    are not finite.
+    dark_contrast : contrasts of dark frames [m], or None; min_coverage : see above. Raises DatasetError for no spectra
+    or values that are not finite.
     """
     if len(logits) == 0 or len({len(logits), len(target), len(contrast), len(saturated)}) != 1:
         raise DatasetError("calibration needs validation spectra", field="validation", value=len(logits))
@@ -116,7 +119,7 @@ def calibrate(
     temperature = fit_temperature(logits, target)
     confidence = np.exp(log_softmax(logits / temperature, axis=1).max(axis=1))
     right = logits.argmax(axis=1) == target
-    min_confidence = choose_min_confidence(confidence, right)
+    min_confidence = choose_min_confidence(confidence, right, min_coverage)
     min_contrast, separable = choose_min_contrast(contrast, dark_contrast)
     most = float(saturated[right].max()) if right.any() else 0.0
     ceiling = float(np.ceil(min(max(most, SATURATED_FLOOR), 1.0) * 1e6) / 1e6)

@@ -30,7 +30,7 @@ from libsedge_native.targets import compiler, isas_of, target_of
 from libsedge_native.toolchain import compile_shared
 
 from . import quantise
-from .calibrate import Calibration, Figures, calibrate
+from .calibrate import MIN_COVERAGE, Calibration, Figures, calibrate
 from .evaluate import run_data, split_part
 from .model import fold, load_run
 from .model_card import by_distance, model_card
@@ -188,7 +188,12 @@ def prove_kernel(graph: ir.Graph, shared: bytes, real: np.ndarray, say: Say) -> 
 
 
 def _calibrate(
-    held: SpectraSet, target_class: np.ndarray, logits: np.ndarray, config: PreprocessConfig, say: Say
+    held: SpectraSet,
+    target_class: np.ndarray,
+    logits: np.ndarray,
+    config: PreprocessConfig,
+    min_coverage: float,
+    say: Say,
 ) -> tuple[Calibration, Figures]:
     preprocessor = Preprocessor(config, held.wavelength, held.mask)
     reports = preprocessor.report(held.counts, held.saturation, held.dark)
@@ -199,6 +204,7 @@ def _calibrate(
         np.array([report.contrast for report in reports]),
         np.array([report.saturated for report in reports]) / max(int(held.mask.sum()), 1),
         noise_contrast(preprocessor),
+        min_coverage,
     )
     say(
         "calibrate",
@@ -294,7 +300,7 @@ def export_run(
     logits = quantise.dequantise_logits(graph, Model(shared).run_batch(real))
     numbers = {label: number for number, label in enumerate(run["classes"])}
     truth = np.array([numbers[label] for label in held.label.tolist()])
-    found, figures = _calibrate(held, truth, logits, config, say)
+    found, figures = _calibrate(held, truth, logits, config, run.get("min_coverage", MIN_COVERAGE), say)
     right, accepted = logits.argmax(axis=1) == truth, _confidence(logits, found) >= found.min_confidence
 
     quantised = graph.input.quant
