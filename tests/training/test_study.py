@@ -23,7 +23,7 @@ from libsedge_training.study import pool, summary, work
 from libsedge_training.study.baselines import BASELINES
 from libsedge_training.study.data import binned, folds, prepare
 from libsedge_training.study.plan import PRESETS, Plan, Stage, Task
-from libsedge_training.study.run import Folder, study
+from libsedge_training.study.run import Folder, applicable, study
 
 CLASSES = ("basalt", "clay", "salt")
 
@@ -206,6 +206,23 @@ def test_another_plan_other_spectra_and_damaged_rows_are_refused(
     (folder.runs / f"{task.key}.json").write_text('{"key": ')
     with pytest.raises(RunError, match="remove it to run it again"):
         folder.row(task)
+
+
+def test_strategies_that_need_compositions_are_left_out_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = sorted(set(peaks().specimen.tolist()))
+    plan = replace(PLAN, strategies=("focal", "virtual"))
+    less, why = applicable(plan, names)
+    assert less.strategies == ("equal", "focal:gamma=2")
+    assert "basalt-0" in why
+    with pytest.raises(DatasetError, match="LIBSEDGE_MATERIALS"):
+        applicable(replace(PLAN, strategies=("virtual",)), names)
+    assert applicable(PLAN, names) == (PLAN, "")
+    rows = [f"{name},{name[:4]},mineral,made up,SiO2," for name in names]
+    (tmp_path / "own.csv").write_text("\n".join(["name,class,kind,source,formula,composition", *rows]))
+    monkeypatch.setenv("LIBSEDGE_MATERIALS", str(tmp_path / "own.csv"))
+    assert applicable(plan, names) == (plan, "")
 
 
 def arguments(stored: Path, out: Path) -> list[str]:

@@ -19,10 +19,12 @@ specimens only, and no measured spectrum.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from libsedge.errors import DatasetError
@@ -34,6 +36,7 @@ from .study.development import development_materials
 
 Composition = Mapping[str, float]  # element -> mass fraction
 CORE, MAIN = 0.01, 0.05
+OWN_TABLE = "LIBSEDGE_MATERIALS"
 #: least share of a specimen that is replaced where it has (almost) nothing outside its core
 _LEAST_REST = 0.1
 
@@ -133,14 +136,18 @@ def radiance(composition: Composition, segments: Sequence[Segment]) -> np.ndarra
 
 
 def known_compositions(specimens: Sequence[str]) -> dict[str, Composition]:
-    """Compositions of specimens by name; DatasetError names the first that no table of materials has."""
+    """Compositions of specimens by name: of the two tables of materials, and of a table of the same form that the
+    environment variable `LIBSEDGE_MATERIALS` names; DatasetError names the first specimen that no table has.
+    """
     everything = (*materials.load_materials(), *development_materials())
+    if own := os.environ.get(OWN_TABLE):
+        everything += materials.load_materials(Path(own))
     table = {m.name: dict(m.composition) for m in everything}
     for name in specimens:
         if name not in table:
             raise DatasetError(
                 "virtual specimens need the composition of every training specimen; "
-                f"neither {materials.TABLE.name} nor development.csv has this one",
+                f"no table has this one (your own: {OWN_TABLE}=table.csv, columns as in {materials.TABLE.name})",
                 field="specimen",
                 value=name,
             )

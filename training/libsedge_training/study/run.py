@@ -11,12 +11,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from libsedge import __version__
-from libsedge.errors import RunError
+from libsedge.errors import DatasetError, RunError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -24,6 +25,7 @@ from libsedge_training import fit
 from libsedge_training.files import dump_json, write_atomic
 from libsedge_training.prepare import data_digest
 from libsedge_training.readers import read
+from libsedge_training.virtual import known_compositions
 
 from .data import folds, prepare
 from .plan import EQUAL, Plan, Task, spec_of
@@ -82,6 +84,21 @@ class Folder:
     def keep(self, row: Row) -> None:
         """Write a row, whole or not at all."""
         write_atomic(self.runs / f"{row['key']}.json", dump_json(row))
+
+
+def applicable(plan: Plan, specimens: Sequence[str]) -> tuple[Plan, str]:
+    """The plan without strategies that need the specimens' compositions, and why, where one is not known."""
+    needs = [name for name in plan.strategies if name.startswith("virtual:")]
+    if not needs:
+        return plan, ""
+    try:
+        known_compositions(sorted(set(specimens)))
+    except DatasetError as why:
+        left = tuple(name for name in plan.strategies if name not in needs)
+        if left == (EQUAL,):
+            raise
+        return replace(plan, strategies=left), f"left out: {', '.join(needs)}: {why}"
+    return plan, ""
 
 
 def estimate(
@@ -144,9 +161,12 @@ def study(
     prepared = prepare(data)
     for seed in range(max(plan.screen.seeds, plan.final.seeds)):
         folds(prepared.label.tolist(), prepared.specimen.tolist(), plan.folds, seed)
+    plan, left_out = applicable(plan, prepared.specimen.tolist())
     folder = Folder(Path(out))
     folder.open(plan, digest)
     say = console.print if console is not None else (lambda *words, **how: None)
+    if left_out:
+        say(left_out, highlight=False)
     begin = time.perf_counter()
     with open_pool(jobs, scheduler) as pool:
         guess = estimate(plan, path, digest, pool.workers, lambda t: folder.row(t) is not None)
