@@ -19,7 +19,7 @@ FRAMES, RATE_HZ = 160, 8
 
 def main(demo: Path, out: Path) -> None:
     environment = {**os.environ, "LIBSEDGE_HOME": str(demo / "home")}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         command = [
             sys.executable,

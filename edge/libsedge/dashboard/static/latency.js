@@ -4,7 +4,7 @@ import { axis, plot } from "/static/plot.js";
 
 let u = null, edges = [], bars = [], deadline = null, shownEdge = [0, 1];
 const log = Math.log2;
-const short = (ms) => (ms >= 1 ? `${Math.round(ms)}` : `${+ms.toPrecision(2)}`);
+const short = (ms) => (ms >= 10 ? `${Math.round(ms)}` : `${+ms.toPrecision(2)}`);
 
 function span() {
   const used = bars.map((n, i) => (n ? i : -1)).filter((i) => i >= 0);
