@@ -93,7 +93,8 @@ TARGETS: dict[str, Target] = {
             ("g++-powerpc64-linux-gnu", "qemu-user"),
             emulator="qemu-ppc64",
             sysroot="/usr/powerpc64-linux-gnu",
-            cpus=(("970fx_v3.1", "scalar"),),
+            # not its 970fx: there glibc's memset clears too much or too little (dcbz), libsedge or not
+            cpus=(("power8", "scalar"),),
         ),
         Target(
             "s390x-linux",
