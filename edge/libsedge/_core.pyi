@@ -130,5 +130,11 @@ class Preprocessor:
     ) -> tuple[Any, Any, Any]: ...
     def grid_mask(self, shift_nm: float) -> NDArray[np.bool_]: ...
 
+def pixel_loops() -> list[str]:
+    """Instruction sets of the preprocessing that this machine runs."""
+
+def use_pixel_loops(name: str) -> str:
+    """For tests: use these from now on; the name of the former ones. ValueError where they do not run here."""
+
 def quantise(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
     """clamp(round_half_even(values / scale) + zero_point) of float32 [n], the division in float32."""

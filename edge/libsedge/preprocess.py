@@ -179,8 +179,9 @@ class Report:
     valid_fraction : share of the grid points that got a value.
     signal : mean of the dark-subtracted counts over the valid pixels.
     contrast : (99.5th percentile - median) / noise of the dark-subtracted valid pixels within the grid; noise
-        is 1.4826 * MAD of the differences of neighbouring pixels / sqrt(2) (their standard deviation for
-        white noise), order statistics are the lower ones. About 2.6 for white noise, tens to hundreds for a
+        is 1.4826 * median|d| / sqrt(2) over differences d of neighbouring pixels (their standard deviation for
+        white noise). Median and noise are those of every fourth pixel and pair, order statistics are the lower
+        ones. About 2.6 for white noise, tens to hundreds for a
         plasma; 0 where the percentile does not exceed the median, at most 1e6. Pixels and not grid points:
         interpolation correlates neighbours and would make the noise look smaller than it is.
     """

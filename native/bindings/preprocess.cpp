@@ -1,6 +1,7 @@
 // libsedge._core.Preprocessor and quantise; the checked, documented face is edge/libsedge/preprocess.py.
 #include "preprocess.h"
 #include "bindings.h"
+#include "pixel_loops.h"
 
 #include <mutex>
 
@@ -137,6 +138,23 @@ void bind_preprocess(py::module_& module) {
         .def("run", &PreprocessorBinding::run, py::arg("counts"), py::arg("dark"), py::arg("shift_nm"),
              py::arg("want_float"), py::arg("quantisation"), py::arg("report_saturation"))
         .def("grid_mask", &PreprocessorBinding::grid_mask, py::arg("shift_nm"));
+    module.def("pixel_loops", [] {
+        py::list names;
+        for (const char* const* name = pixel_loop_names(); *name != nullptr; ++name) {
+            names.append(*name);
+        }
+        return names;
+    });
+    module.def(
+        "use_pixel_loops",
+        [](const std::string& name) {
+            const char* before = use_pixel_loops(name.c_str());
+            if (before == nullptr) {
+                throw py::value_error("not runnable here: " + name);
+            }
+            return before;
+        },
+        py::arg("name"));
     module.def("quantise", &quantise_binding, py::arg("values"), py::arg("scale"), py::arg("zero_point"));
 }
 

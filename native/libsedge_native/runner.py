@@ -40,8 +40,8 @@ FOLDERS = ("src", "runner")
 LIMITS = ("min_confidence", "min_contrast", "max_saturated_fraction")
 
 COMPILE_FLAGS = (
-    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti", "-g0"),
-    *("-ffunction-sections", "-fdata-sections"),
+    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-exceptions", "-fno-rtti", "-g0", "-ffunction-sections", "-fdata-sections"),
 )
 LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,-s", "-Wl,--build-id=none")
 

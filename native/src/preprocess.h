@@ -1,11 +1,12 @@
 // From raw counts to the network's input: dark, mask, resample, normalise, compress, quantise, in this order.
 //
 // The same code runs in training and on the board. Values are float32, one rounding per written operation;
-// axis positions and sums are double, summed in the order of the points. Nothing depends on the rounding mode
-// but the basic operations themselves, and no operation is fused (-ffp-contract=off).
+// axis positions and sums are double, summed in interleaved partial sums (pixel_loops.h). Nothing depends on
+// the rounding mode but the basic operations themselves, and no operation is fused (-ffp-contract=off).
 #ifndef LIBSEDGE_PREPROCESS_H
 #define LIBSEDGE_PREPROCESS_H
 
+#include "order_statistics.h"
 #include "resample.h"
 
 #include <cstddef>
@@ -18,6 +19,8 @@ namespace sedge {
 constexpr float kLargestCount = 1e20f;
 // A segment's mean below this is taken for this: a dark segment gives large values, never a division by zero.
 constexpr float kSmallestMean = 1e-12f;
+// The contrast takes its median and its noise from every so many-th pixel.
+constexpr std::size_t kEvery = 4;
 // The contrast of a spectrum without any noise.
 constexpr double kLargestContrast = 1e6;
 
@@ -64,8 +67,10 @@ private:
     std::vector<float> values_;       // [channels]: counts - dark; 0 where not valid
     std::vector<std::uint8_t> valid_; // [channels]
     std::vector<std::uint8_t> grid_valid_;
-    std::vector<float> pixels_;      // scratch of contrast()
-    std::vector<float> differences_; // scratch of contrast()
+    std::size_t valid_pixels_ = 0;
+    std::vector<float> pixels_; // scratch of contrast()
+    std::vector<float> picked_; // scratch of contrast()
+    OrderStatistics statistics_;
 };
 
 // The nearest integer, the even one of two equally near, whatever the rounding mode. |x| < 2^23.

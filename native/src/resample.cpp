@@ -1,5 +1,7 @@
 #include "resample.h"
 
+#include "pixel_loops.h"
+
 #include <algorithm>
 #include <array>
 
@@ -32,7 +34,7 @@ std::vector<std::uint8_t> find_gaps(const std::vector<double>& wavelength) {
 
 Resampler::Resampler(std::vector<double> wavelength, std::vector<double> grid)
     : wavelength_(std::move(wavelength)), grid_(std::move(grid)), gap_(find_gaps(wavelength_)),
-      left_(grid_.size()), fraction_(grid_.size()) {
+      left_(grid_.size()), fraction_(grid_.size()), inside_(grid_.size()) {
     plan();
 }
 
@@ -54,9 +56,11 @@ void Resampler::plan() {
         const double left = position(j);
         const double right = position(j + 1);
         const bool inside = left <= grid_[g] && grid_[g] <= right && left < right && gap_[j] == 0;
-        left_[g] = inside ? static_cast<std::uint32_t>(j) : kOutside;
+        left_[g] = inside ? static_cast<std::uint32_t>(j) : 0;
+        inside_[g] = inside ? 1 : 0;
         fraction_[g] = inside ? static_cast<float>((grid_[g] - left) / (right - left)) : 0.0f;
     }
+    all_inside_ = std::find(inside_.begin(), inside_.end(), std::uint8_t{0}) == inside_.end();
     first_pixel_ = 0;
     while (first_pixel_ <= last && position(first_pixel_) < grid_.front()) {
         ++first_pixel_;
@@ -71,9 +75,19 @@ void Resampler::run(const float* values, const std::uint8_t* valid, float* out,
                     std::uint8_t* out_valid) const {
     for (std::size_t g = 0; g < grid_.size(); ++g) {
         const std::size_t j = left_[g];
-        const bool use = j != kOutside && valid[j] != 0 && valid[j + 1] != 0;
+        const bool use = inside_[g] != 0 && valid[j] != 0 && valid[j + 1] != 0;
         out[g] = use ? values[j] + fraction_[g] * (values[j + 1] - values[j]) : 0.0f;
         out_valid[g] = use;
+    }
+}
+
+void Resampler::run_all(const float* values, float* out, std::uint8_t* out_valid) const {
+    pixel_loops().interpolate(values, left_.data(), fraction_.data(), points(), out);
+    std::copy(inside_.begin(), inside_.end(), out_valid);
+    if (!all_inside_) {
+        for (std::size_t g = 0; g < points(); ++g) {
+            out[g] = inside_[g] != 0 ? out[g] : 0.0f;
+        }
     }
 }
 

@@ -29,6 +29,9 @@ public:
     // valid.
     void run(const float* values, const std::uint8_t* valid, float* out, std::uint8_t* out_valid) const;
 
+    // The same where every pixel is valid.
+    void run_all(const float* values, float* out, std::uint8_t* out_valid) const;
+
     std::size_t channels() const { return wavelength_.size(); }
     std::size_t points() const { return grid_.size(); }
 
@@ -37,15 +40,16 @@ public:
     std::size_t last_pixel() const { return last_pixel_; }
 
 private:
-    static constexpr std::uint32_t kOutside = UINT32_MAX;
     void plan();
 
     std::vector<double> wavelength_;
     std::vector<double> grid_;
     std::vector<std::uint8_t> gap_; // [channels - 1]: 1 = a gap between pixel j and j + 1
     double shift_nm_ = 0.0;
-    std::vector<std::uint32_t> left_; // [points]: j, or kOutside
-    std::vector<float> fraction_;     // [points]: t
+    std::vector<std::uint32_t> left_;  // [points]: j; 0 where outside
+    std::vector<float> fraction_;      // [points]: t; 0 where outside
+    std::vector<std::uint8_t> inside_; // [points]: 1 = neither off the axis nor in a gap
+    bool all_inside_ = false;
     std::size_t first_pixel_ = 0;
     std::size_t last_pixel_ = 0;
 };
