@@ -151,6 +151,8 @@ class Dashboard:
                 continue
             idle_from = time.monotonic()
             if not self._send(picture(pipeline, self.tap)):
+                if not self._closed.is_set() and not pipeline.stopping:
+                    self._say("warning: the dashboard has ended; the run goes on")
                 return
 
     def _send(self, data: bytes) -> bool:
@@ -163,9 +165,7 @@ class Dashboard:
             self.published += 1
         except BlockingIOError:
             self.skipped += 1
-        except OSError as error:
-            if not self._closed.is_set():
-                self._say(f"warning: the dashboard has ended ({error.strerror}); the run goes on")
+        except OSError:
             return False
         return True
 
