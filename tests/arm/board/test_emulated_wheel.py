@@ -1,0 +1,45 @@
+"""The aarch64 wheel, installed by the pip of an arm64 Debian, on emulated Cortex-A53, A72, A76 and `max`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from guest import Guest
+from libsedge.cli import main
+from libsedge_native.targets import TARGETS
+
+
+def test_the_installed_extensions_are_of_that_machine(guest: Guest) -> None:
+    found = sorted(path.name for path in (guest.site / "libsedge").glob("*.so"))
+    assert found == [f"{name}.cpython-311-aarch64-linux-gnu.so" for name in ("_core", "_frames")]
+    for name in found:
+        assert (guest.site / "libsedge" / name).read_bytes()[18:20] == b"\xb7\0"  # e_machine: AArch64
+
+
+@pytest.mark.parametrize(("cpu", "kernel"), TARGETS["aarch64-linux"].cpus)
+def test_goldens_and_decisions_are_those_of_the_host(
+    guest: Guest, board: Path, cpu: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = guest.libsedge("selftest", board / "model.sedge", "--target", "aarch64-linux", home=board, cpu=cpu)
+    assert ran.returncode == 0, ran.stderr
+    assert f"4 of 4 goldens bit for bit with {kernel}, " in ran.stdout
+    arguments = ["classify", str(board / "model.sedge"), str(board / "spectra.h5"), "--json"]
+    there = guest.libsedge(*arguments, home=board, cpu=cpu)
+    assert there.returncode == 0, there.stderr
+    monkeypatch.setenv("LIBSEDGE_HOME", str(board))
+    here = CliRunner().invoke(main, arguments)
+    theirs, ours = json.loads(there.stdout), json.loads(here.stdout)
+    assert theirs.pop("isa") == kernel
+    assert ours.pop("isa") != kernel
+    assert theirs == ours
+    assert len({shot["confidence"] for file in ours["files"] for shot in file["shots"]}) > 1
+
+
+def test_wrong_goldens_are_seen(guest: Guest, board: Path) -> None:
+    """The negative control: one logit of the signed goldens is off by one."""
+    ran = guest.libsedge("selftest", board / "wrong.sedge", "--target", "aarch64-linux", home=board)
+    assert ran.returncode != 0
+    assert "golden vectors [3] of 4 come out different on this machine" in ran.stderr
