@@ -10,15 +10,16 @@ tiles wherever they fit, paying or not. Exit code 1 where one cell differs or a 
 from __future__ import annotations
 
 import argparse
-import inspect
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,15 @@ from libsedge.errors import SedgeError
 
 from libsedge_native import toolchain, verify
 from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.lowered import Optimise
 from libsedge_native.passes import matrix_tiles
 from libsedge_native.random_graph import random_graph
 from libsedge_native.resume import Pieces, generator_digest
 
 #: the last -O wins: the slower optimiser passes are left to the tests of the nets
 FLAGS = ("-O1",)
-#: every memory plan that the generator knows
-PLANS: tuple[dict[str, Any], ...] = (
-    ({"optimise": "speed"}, {"optimise": "size"})
-    if "optimise" in inspect.signature(generate).parameters
-    else ({},)
-)
+#: every memory plan that users can ask for
+PLANS: tuple[Optimise, ...] = ("speed", "size")
 
 
 def models(seed: int) -> Iterator[tuple[str, GeneratedModel]]:
@@ -47,7 +45,7 @@ def models(seed: int) -> Iterator[tuple[str, GeneratedModel]]:
     graph = random_graph(seed)
     for plan in PLANS:
         with mock.patch.object(matrix_tiles, "gain", return_value=1e9) if seed % 2 else nullcontext():
-            yield plan.get("optimise", "default"), generate(graph, **plan)
+            yield plan, generate(graph, optimise=plan)
 
 
 def check(seed: int, flags: Sequence[str] = FLAGS, inputs: int = 8) -> dict[str, Any]:
@@ -85,13 +83,22 @@ def key() -> dict[str, str]:
     return {"generator": generator_digest(), "compiler": said.splitlines()[0], "plans": str(PLANS)}
 
 
+def _end_with(parent: int) -> None:
+    """A worker of a campaign that is killed ends too, instead of waiting for ever (Linux: PR_SET_PDEATHSIG)."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def run(graphs: int, out: Path, jobs: int) -> int:
     """Every seed below `graphs` that `out` does not hold yet; returns how many failed, of all of them."""
     pieces = Pieces(out, key())
     left = [seed for seed in range(graphs) if str(seed) not in pieces.done]
     print(f"{graphs - len(left):,} of {graphs:,} graphs were done; {out}", flush=True)
     begin, waiting = time.monotonic(), dict[Future[dict[str, Any]], int]()
-    with tempfile.TemporaryDirectory(prefix="sedge-") as folder, ProcessPoolExecutor(jobs) as pool:
+    pool = ProcessPoolExecutor(jobs, initializer=_end_with, initargs=(os.getpid(),))
+    with tempfile.TemporaryDirectory(prefix="sedge-") as folder, pool:
         flags, seeds, done = precompiled(Path(folder)), iter(left), 0
         while True:
             while len(waiting) < 2 * jobs and (seed := next(seeds, None)) is not None:
