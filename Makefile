@@ -1,6 +1,6 @@
 # make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 2 minutes)
 # make test   every test (about 7 minutes)
-# make test-arm  the kernels of ARM and big-endian machines under qemu-user (installs Debian packages where root)
+# make test-arm  kernels, wheel and a 128 MB board, for ARM and big-endian machines, emulated (installs Debian packages where root)
 # make study-small  weighting strategies compared on a small simulated set (about 6 minutes on 2 idle cores)
 # make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
@@ -50,7 +50,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-arm: $(VENV)/.installed
+test-arm: $(VENV)/.wheels
 	$(BIN)/python tests/arm/install_packages.py
 	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm $(PYTEST_ARGS)
 
