@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from libsedge.errors import ConfigError, DatasetError, RunError
+from libsedge.errors import ConfigError, RunError
 from libsedge_training import chemistry
 from libsedge_training.simulate import absorption, bands, minerals, random_instrument, random_plasma
 from libsedge_training.simulate import chemistry as simulated
@@ -156,16 +156,6 @@ def test_the_grid_is_even_and_whole() -> None:
     assert (grid.segments[0].start_nm, grid.segments[-1].stop_nm) == (240.0, 850.0)
 
 
-def test_amounts_are_those_of_the_specimen() -> None:
-    """Recomputed from seed and name alone; lead of galena, not of quartz."""
-    found = dict(zip(chemistry.ELEMENTS, chemistry.amounts(SEED, "galena 3").tolist(), strict=True))
-    assert found["Pb"] > 0.95
-    assert found["S"] > 0.7
-    assert dict(zip(chemistry.ELEMENTS, chemistry.amounts(SEED, "quartz 3").tolist(), strict=True))["Pb"] == 0
-    with pytest.raises(DatasetError, match="no specimen"):
-        chemistry.amounts(SEED, "BHVO-2")
-
-
 def quick(**changes: object) -> object:
     given = {"epochs": 10, "patience": 10, "batch": 16, "test_specimens": 9, "validation_specimens": 18}
     return replace(chemistry.CONFIG, **{**given, **changes})  # type: ignore[arg-type]
@@ -194,7 +184,7 @@ def test_minerals_held_out_are_not_trained_on(small_set: SpectraSet, tmp_path: P
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(small_set: SpectraSet, tmp_path: Path) -> None:
-    """Elements' layer and its moments included: the weights are the same bytes."""
+    """The weights are the same bytes."""
     config = quick(epochs=3)
     chemistry.train(small_set, tmp_path / "whole", config, "specimens", threads=1)  # type: ignore[arg-type]
 
@@ -210,10 +200,21 @@ def test_a_resumed_run_is_the_uninterrupted_one(small_set: SpectraSet, tmp_path:
     ).read_bytes()
 
 
-def test_other_sets_and_names_are_refused(small_set: SpectraSet, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="preset chemistry"):
-        chemistry.train(replace(small_set, source="mine"), tmp_path / "run", quick(), "specimens")  # type: ignore[arg-type]
+def test_wrong_plans_are_refused() -> None:
     with pytest.raises(ConfigError, match="unobtainium"):
         simulated.make_plan("x.h5", 1, names=["unobtainium"])
     with pytest.raises(ConfigError, match="spectra"):
         simulated.make_plan("x.h5", 1, spectra=-1)
+
+
+def test_train_says_what_is_missing(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+    from libsedge.cli import main
+
+    done = CliRunner().invoke(main, ["train", "-o", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "--classes" in done.output
+    (tmp_path / "run.h5").write_bytes(b"not a set")
+    done = CliRunner().invoke(main, ["train", "--classes", "chemistry", "-o", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "run.h5" in done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,6 +206,26 @@ def test_evaluate_refuses_other_spectra(trained: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["evaluate", str(trained / "run"), "--data", str(tmp_path / "other.h5")])
     assert done.exit_code == 2
     assert "other.h5: data.digest" in done.output
+
+
+def test_evaluate_scores_any_labelled_set(trained: Path, tmp_path: Path) -> None:
+    """--split all: another instrument's spectra; the balanced accuracy is that of the classes that occur."""
+    data = made_up_set()
+    other = SpectraSet(
+        data.counts[16:, ::2], data.wavelength[::2] + 0.05, specimen=data.specimen[16:], label=data.label[16:]
+    )
+    other.save(tmp_path / "mine.h5")
+    run = str(trained / "run")
+    done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "mine.h5"), "--split", "all"])
+    assert done.exit_code == 0, done.output
+    found = json.loads((trained / "run" / "evaluation-all.json").read_text())
+    assert (found["n"], found["split"]) == (16, "all")
+    assert f"accuracy {found['accuracy']:.1%}" in done.output
+    assert f"balanced {found['accuracy']:.1%}" in done.output  # only "salt" occurs
+    dataclasses.replace(other, label=np.repeat("sand", 16)).save(tmp_path / "wrong.h5")
+    done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "wrong.h5"), "--split", "all"])
+    assert done.exit_code == 2
+    assert "label[row 0]" in done.output
 
 
 def test_resume_takes_the_runs_own_options(trained: Path) -> None:

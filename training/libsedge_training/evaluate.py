@@ -161,6 +161,25 @@ def _by_distance(correct: np.ndarray, distance_m: np.ndarray, specimens: np.ndar
     return rows
 
 
+def other_data(run: dict[str, Any], path: str | PathLike[str]) -> SpectraSet:
+    """Labelled spectra that the run never saw, from a file or folder, for the split "all".
+
+    DatasetError where a label is missing or none of the run's classes.
+    """
+    from .readers import read
+
+    data = read(path)
+    for row, label in enumerate(data.label.tolist()):
+        if label not in run["classes"]:
+            raise DatasetError(
+                f"must be one of the run's classes, {', '.join(run['classes'])}",
+                file=path,
+                field=f"label[row {row}]",
+                value=label,
+            )
+    return data
+
+
 def run_data(run_dir: str | PathLike[str], run: dict[str, Any], path: str | None = None) -> SpectraSet:
     """The spectra that the run was trained on: from `path`, or from where the run says they are.
 
@@ -182,7 +201,9 @@ def run_data(run_dir: str | PathLike[str], run: dict[str, Any], path: str | None
 
 
 def split_part(data: SpectraSet, run: dict[str, Any], split: str) -> SpectraSet:
-    """The rows of `data` that belong to the run's part "train", "validation" or "test"."""
+    """The rows of `data` that belong to the run's part "train", "validation" or "test"; "all": every row."""
+    if split == "all":
+        return data
     part = data.select(np.flatnonzero(np.isin(data.specimen, run["specimens"][split])))
     if not len(part):
         raise DatasetError("has no specimen in this set", field="split", value=split)

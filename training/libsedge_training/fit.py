@@ -118,7 +118,7 @@ def train(
     data_file : how to find the data again, relative to `run_dir`; written into run.json.
     steps : the model's grid and preprocessing; None = the default grid with the net's number of points.
     console : shows progress; None = silent. on_epoch : called with each epoch's record after its checkpoint.
-    loop : a `Loop` with another split or loss; None = `Loop`.
+    loop : a `Loop` with another split; None = `Loop`.
 
     `best` of the result is {epoch, loss, accuracy} of the validation part at the kept epoch (unweighted).
     Raises DatasetError (splits, weights), ConfigError, RunError (a loss not finite: the run is "diverged").
@@ -217,7 +217,7 @@ class Trainer:
             logits = self.net(self.augment(x, self.rng))
             if self.dynamic is not None:
                 self.w[rows] = self._asked(rows, logits.detach(), number)
-            loss = self._loss(logits, rows)
+            loss = weighted_loss(logits, self.y[rows], self.w[rows])
             if not bool(torch.isfinite(loss)):
                 self._diverged(number, float(loss.detach()))
             self.optimizer.zero_grad()
@@ -234,10 +234,6 @@ class Trainer:
         if self._best_record() is record:
             self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
         return record
-
-    def _loss(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """The loss of the batch that is made of these rows of the training part."""
-        return weighted_loss(logits, self.y[rows], self.w[rows])
 
     def _asked(self, rows: torch.Tensor, logits: torch.Tensor, number: int) -> torch.Tensor:
         """The dynamic strategy's weights for this step; all 1 where a loss is not finite."""
@@ -313,7 +309,8 @@ class Loop(Trainer):
         held_values = preprocessed(data.select(held), steps)[0]
         number = {name: i for i, name in enumerate(run["classes"])}
         target = np.array([number[label] for label in labels], dtype=np.int64)
-        part = weighting.TrainPart(values, data.label[rows], data.specimen[rows], data.distance_m[rows])
+        columns = (values, data.label[rows], data.specimen[rows], data.distance_m[rows])
+        part = weighting.TrainPart(*columns, steps.segments)
         parts = Parts(part, target[rows], held_values, target[held], steps, grid_mask, len(run["classes"]))
         super().__init__(config, net_spec(config.net), parts)
         run["weights"] = self._weight_rows()

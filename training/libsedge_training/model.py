@@ -80,17 +80,23 @@ _PAPER = (
     Block(64, 3, padding=1, pool=4),
 )
 
-_CHEMISTRY = (Block(16, 15, stride=4, padding=7, pool=2), Block(16, 5, padding=2, pool=2))
-
 # Wide steps at the front: the first layer takes every 9 or 15 points (1 to 2 nm) as a few learnt sums, and a dense head
 # knows where they stand.
 _SMALL = (Block(16, 27, stride=15, padding=13), Block(16, 3, stride=2, padding=1))
-_MEDIUM = (Block(16, 27, stride=9, padding=13), Block(32, 5, stride=3, padding=2), Block(32, 3, stride=2, padding=1))
-_LARGE = (Block(32, 27, stride=9, padding=13), Block(64, 5, stride=3, padding=2), Block(64, 3, stride=2, padding=1))
+_MEDIUM = (
+    Block(16, 27, stride=9, padding=13),
+    Block(32, 5, stride=3, padding=2),
+    Block(32, 3, stride=2, padding=1),
+)
+_LARGE = (
+    Block(32, 27, stride=9, padding=13),
+    Block(64, 5, stride=3, padding=2),
+    Block(64, 3, stride=2, padding=1),
+)
 
 #: name -> net. "s" is "m" on a third of the points, "m-fc" is "m" with a dense head; "paper" is OUR stand-in for the
 #: CNN of Zhang et al., Sci. Rep. 2025 (10.1038/s41598-025-24644-x), whose layers are not known to us. "chemistry" is
-#: for the grid of `simulate.chemistry`.
+#: "medium" for the grid of `simulate.chemistry`.
 NETS: dict[str, NetSpec] = {
     "m": NetSpec("m", _M),
     "s": NetSpec("s", _M, points=1800),
@@ -99,7 +105,7 @@ NETS: dict[str, NetSpec] = {
     "large": NetSpec("large", _LARGE, head="dense", hidden=64),
     "m-fc": NetSpec("m-fc", _M, dropout=0.5, head="dense", hidden=128),
     "paper": NetSpec("paper", _PAPER, dropout=0.5, head="dense", hidden=128),
-    "chemistry": NetSpec("chemistry", _CHEMISTRY, dropout=0.4, head="dense", hidden=128, points=5000),
+    "chemistry": NetSpec("chemistry", _MEDIUM, dropout=0.4, head="dense", hidden=128, points=5000),
 }
 
 

@@ -14,31 +14,44 @@ from libsedge_training.report import evaluation_page
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(exists=True, file_okay=False))
-@click.option("--data", metavar="SET.h5", default=None, help="The run's spectra, where they moved.")
 @click.option(
-    "--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True
+    "--data",
+    metavar="SET.h5",
+    default=None,
+    help="The run's spectra, where they moved; with --split all: any labelled spectra (`libsedge import`).",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="A part of the run's spectra; all = every spectrum of --data.",
 )
 @click.option(
     "--model", metavar="model.sedge", default=None, help="Evaluate this bundle's int8 kernel instead."
 )
 def evaluate(run_dir: str, data: str | None, split: str, model: str | None) -> None:
-    """Write evaluation.json and .html (with --model: evaluation-int8.*) into RUN and print the summary."""
+    """Write evaluation.json and .html (with --model: evaluation-int8.*; with --split all: evaluation-all.*) into RUN
+    and print the summary.
+    """
     run = read_run(run_dir)
-    spectra = ev.run_data(run_dir, run, data)
+    spectra = ev.other_data(run, data) if split == "all" and data else ev.run_data(run_dir, run, data)
     if model is None:
         found = ev.evaluate_run(run_dir, spectra, split)
     else:
         from libsedge.bundle import Bundle
 
         found = ev.evaluate_bundle(run_dir, spectra, Bundle.open(model), split)
-    stem = Path(run_dir) / ("evaluation" if model is None else "evaluation-int8")
+    name = "evaluation" + ("" if model is None else "-int8") + ("-all" if split == "all" else "")
+    stem = Path(run_dir) / name
     page = evaluation_page(found, run, ev.read_history(run_dir))
     write_atomic(stem.with_suffix(".json"), dump_json(found))
     write_atomic(stem.with_suffix(".html"), page.encode("utf-8"))
     low, high = found["accuracy_interval"]
+    recalls = [row["recall"] for row in found["per_class"] if row["n"]]
     click.echo(
         f"{split}: accuracy {found['accuracy']:.1%} (95 % by specimens {low:.1%} to {high:.1%}), "
-        f"macro F1 {found['f1']:.3f}, ECE {found['ece']:.3f}, "
+        f"balanced {sum(recalls) / len(recalls):.1%}, macro F1 {found['f1']:.3f}, ECE {found['ece']:.3f}, "
         f"{round(found['vote_accuracy'] * found['specimens'])} of {found['specimens']} specimens voted right"
         f"{' (simulated spectra)' if found['simulated'] else ''}"
     )
