@@ -29,6 +29,7 @@ _CONFIG = (
     "patience",
     "batch",
     "lr",
+    "weight_decay",
     "seed",
     "test_specimens",
     "validation_specimens",
@@ -52,6 +53,9 @@ _CONFIG = (
 )
 @click.option("--batch", type=int, default=_DEFAULT.batch, show_default=True)
 @click.option("--lr", type=float, default=_DEFAULT.lr, show_default=True, help="First learning rate (Adam).")
+@click.option(
+    "--weight-decay", type=float, default=_DEFAULT.weight_decay, show_default=True, help="L2, in Adam."
+)
 @click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Of split, net and batches.")
 @click.option("--test-specimens", type=int, default=_DEFAULT.test_specimens, show_default=True)
 @click.option("--validation-specimens", type=int, default=None, help="Default: 15 %, at least one a class.")
