@@ -133,8 +133,8 @@ def test_a_short_arena_is_noticed(board: BareTarget, short_net: Graph, tmp_path:
     assert boot(board, lying, compile_object(lying, board), tmp_path) == "the arena was overrun"
 
 
-#: bytes that the small net takes at most with this compiler, by what it is optimised for and its kernels: flash, goldens included
-#: (`arm-none-eabi-size`), and arena
+#: bytes that the small net takes at most with this compiler, by what it is optimised for and its kernels: flash,
+#: goldens included (`arm-none-eabi-size`), and arena
 SMALL_COMPILER = "12.2.1"
 SMALL: dict[tuple[Optimise, tuple[str, ...]], tuple[int, int]] = {
     ("speed", ("scalar",)): (42_000, 16_384),
