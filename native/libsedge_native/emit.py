@@ -43,31 +43,32 @@ def _number(value: Any, ctype: str) -> str:
     if ctype == "float":
         mantissa, _, exponent = float(value).hex().partition("p")
         return f"{mantissa.rstrip('0').rstrip('.')}p{exponent}F"
-    number = int(value)
-    return "-2147483647 - 1" if number == -(1 << 31) else str(number)
+    return "-2147483647 - 1" if int(value) == -(1 << 31) else str(int(value))
 
 
 def _rows(values: Iterable[Any], ctype: str) -> list[str]:
     """Comma-separated literals broken into lines."""
-    rows: list[str] = []
-    line = ""
-    for value in values:
-        word = _number(value, ctype) + ","
-        if line and len(line) + 1 + len(word) > _WIDTH:
-            rows.append(line)
-            line = word
+    rows = [""]
+    for word in (_number(value, ctype) + "," for value in values):
+        if rows[-1] and len(rows[-1]) + 1 + len(word) > _WIDTH:
+            rows.append(word)
         else:
-            line = f"{line} {word}" if line else word
-    return [*rows, line]
+            rows[-1] += f" {word}" if rows[-1] else word
+    return rows
+
+
+def _strings(values: Any) -> list[str]:
+    """int8 values as string literals: printable characters as they are, others in octal, three digits each."""
+    words = [
+        chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in values.astype("i1").tobytes()
+    ]
+    return [f'"{"".join(words[i : i + 36])}"' for i in range(0, len(words), 36)]
 
 
 def _constant(constant: Constant) -> dict[str, Any]:
-    return {
-        "name": constant.name,
-        "ctype": constant.ctype,
-        "count": constant.count,
-        "rows": _rows(constant.values.reshape(-1), constant.ctype),
-    }
+    values, ctype = constant.values.reshape(-1), constant.ctype
+    rows = _strings(values) if constant.as_text else _rows(values, ctype)
+    return {"name": constant.name, "ctype": ctype, "count": constant.count, "rows": rows}
 
 
 def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -> str:
@@ -77,16 +78,16 @@ def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -
         return f"input{skip}"
     if place.buffer == LOGITS:
         return f"logits{skip}"
-    kind = f"const {ctype}*" if const else f"{ctype}*"
-    return f"reinterpret_cast<{kind}>(bytes + {buffers[place.buffer].offset}{skip})"
+    return (
+        f"reinterpret_cast<{'const ' if const else ''}{ctype}*>(bytes + {buffers[place.buffer].offset}{skip})"
+    )
 
 
 def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
     """A whole layer at once."""
-    sources = (_address(buffers, place, step.source_type, True) for place in step.sources)
     return {
         "name": step.name,
-        "sources": ", ".join(sources),
+        "sources": ", ".join(_address(buffers, place, step.source_type, True) for place in step.sources),
         "target": _address(buffers, step.target, step.target_type, False),
         "shown": step.shown,
     }
@@ -113,13 +114,13 @@ def _step(kernel: Kernel, step: Step, streamed: bool) -> dict[str, Any]:
 def _line(kernel: Kernel, i: int, buffers: Sequence[Buffer], pitch: int) -> dict[str, Any]:
     """A layer in rows: its line, begun in a buffer, and what it is made from."""
     step = kernel.steps[i]
-    sums = step.target_type == "int32_t"
-    template = f"sedge::{kernel.isa}::{'begin_sums' if sums else 'begin'}"
-    shaped = "" if kernel.isa == "scalar" and not sums else f"<shape_{step.name}>"
-    last = f", {pitch}" if not shaped else ""
+    place = f"bytes + {buffers[step.target.buffer].offset}"
+    begin = f"begin<shape_{step.name}>({place})" if kernel.isa != "scalar" else f"begin({place}, {pitch})"
+    if step.target_type == "int32_t":
+        begin = f"begin_sums<shape_{step.name}>({place})"
     return {
         "name": step.name,
-        "begin": f"{template}{shaped}(bytes + {buffers[step.target.buffer].offset}{last})",
+        "begin": f"sedge::{kernel.isa}::{begin}",
         "source": f"line_{kernel.steps[i - 1].name}" if i else "input",
         "row": i + 1,
         "length": pitch,

@@ -13,6 +13,9 @@ from libsedge_native.ir import Conv1d, Graph, MaxPool1d, Op, Tensor
 INPUT = -1
 LOGITS = -2
 
+#: int8 values from which on an array is written as a string
+TEXT = 4096
+
 #: what a kernel is planned for: time, bytes of the arena, or to be looked at layer by layer (nothing is streamed)
 Optimise = Literal["speed", "size", "layers"]
 
@@ -122,12 +125,17 @@ class Constant:
     values: NDArray[Any]
 
     @property
+    def as_text(self) -> bool:
+        """Written as a string, of which compilers need far less memory than of a list of numbers."""
+        return self.ctype == "int8_t" and self.values.size >= TEXT
+
+    @property
     def count(self) -> int:
-        """Members once the array fills whole lines of ALIGN bytes, so that the struct has no hidden
-        padding.
+        """Members once the array, and the 0 behind a string, fill whole lines of ALIGN bytes, so that the struct
+        has no hidden padding.
         """
         item = {"int8_t": 1, "int16_t": 2, "int32_t": 4, "float": 4}[self.ctype]
-        return int(-(-self.values.size * item // ALIGN) * ALIGN // item)
+        return int(-(-(self.values.size * item + self.as_text) // ALIGN) * ALIGN // item)
 
 
 @dataclass(frozen=True, eq=False)

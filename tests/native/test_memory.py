@@ -330,6 +330,16 @@ def test_machine_code_of_the_product_net(
     assert least * 1024 <= of_scalar <= most * 1024, f"scalar {of_scalar:,} bytes"
 
 
+def test_large_tables_are_strings_and_the_same_bytes() -> None:
+    generated = generate(product_net(300), isas=())
+    text = generated.files["model.cpp"]
+    assert re.search(r'/\* conv4_weight \*/\n +"', text)
+    assert re.search(r"/\* pool1_weight \*/\n +-?\d", text), "small ones stay lists"
+    model = _core.Model(toolchain.compile_shared(generated, extra_flags=FAST), "scalar")
+    model.scrub()  # the CRC-32C is of the bytes that the generator meant
+    model.self_test()
+
+
 # --- the chart
 
 
