@@ -12,6 +12,7 @@
 # make sanitize  kernels, decoder, preprocessing and runner under AddressSanitizer and UBSan (about 10 minutes)
 # make bench-arm  its last part alone: instructions per inference on emulated aarch64, ours and other runtimes' (2 minutes)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
+# make board  docs/raspberry_pi.md tried on an emulated arm64 board: install, key, bundle, model store, service (about 10 minutes)
 # make wheels  manylinux wheels for x86-64 and aarch64 in dist/ (installs mmdebstrap where root)
 # Each sets up its own virtual environment in .venv first.
 
@@ -30,7 +31,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels clean
+.PHONY: demo test soak powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels board clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -60,6 +61,9 @@ $(VENV)/.wheels: $(VENV)/.installed
 
 wheels: $(VENV)/.wheels
 	$(BIN)/python deploy/wheels.py
+
+board: $(VENV)/.wheels
+	$(BIN)/python tests/arm/board/walkthrough.py
 
 soak: $(VENV)/.installed
 	$(BIN)/python tests/edge/soak.py --frames $(FRAMES) --out build/soak
