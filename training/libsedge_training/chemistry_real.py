@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier, exp_table, softmax
 from libsedge.preprocess import Preprocessor
 
+from .evaluate import probabilities_of
+from .model import read_run
 from .readers import read
 from .spectra import SpectraSet
 
@@ -76,15 +78,32 @@ TARGETS = (
 )
 
 
-def answers(classifier: Classifier, spectra: SpectraSet) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities float64 [n, classes] of every spectrum, accepted bool [n])."""
-    bundle = classifier.bundle
-    classifier.bind(spectra.wavelength, spectra.mask)
-    steps = Preprocessor(bundle.preprocess, spectra.wavelength, spectra.mask)
-    inputs = np.ascontiguousarray(steps.int8(spectra.counts, spectra.dark))
+Answers = Callable[[SpectraSet], tuple[np.ndarray, np.ndarray]]
+
+
+def of_bundle(path: Path) -> tuple[list[str], Answers]:
+    """(labels; spectra -> probabilities float64 [n, classes] of every spectrum, accepted bool [n]) of a bundle."""
+    bundle = Bundle.open(path)
+    classifier = Classifier(bundle)
     table = exp_table(bundle.calibration["logit_scale"], bundle.calibration["temperature"])
-    decided = classifier.classify_many(spectra.counts, dark=spectra.dark, saturation=spectra.saturation)
-    return softmax(classifier.model.run_batch(inputs), table), np.array([d.accepted for d in decided])
+
+    def answers(spectra: SpectraSet) -> tuple[np.ndarray, np.ndarray]:
+        classifier.bind(spectra.wavelength, spectra.mask)
+        steps = Preprocessor(bundle.preprocess, spectra.wavelength, spectra.mask)
+        inputs = np.ascontiguousarray(steps.int8(spectra.counts, spectra.dark))
+        decided = classifier.classify_many(spectra.counts, dark=spectra.dark, saturation=spectra.saturation)
+        return softmax(classifier.model.run_batch(inputs), table), np.array([d.accepted for d in decided])
+
+    return list(bundle.labels), answers
+
+
+def of_run(folder: Path) -> tuple[list[str], Answers]:
+    """The same of a run's float net, which refuses nothing."""
+
+    def answers(spectra: SpectraSet) -> tuple[np.ndarray, np.ndarray]:
+        return probabilities_of(folder, spectra), np.ones(len(spectra), bool)
+
+    return list(read_run(folder)["classes"]), answers
 
 
 @dataclass(frozen=True)
@@ -110,9 +129,9 @@ class Row:
         )
 
 
-def rows(bundle: Bundle, folder: Path) -> Iterator[Row]:
+def rows(model: Path, folder: Path) -> Iterator[Row]:
     """One row a target and instrument, in `TARGETS`' order."""
-    classifier = Classifier(bundle)
+    labels, answers = of_run(model) if model.is_dir() else of_bundle(model)
     groups: dict[tuple[str, str], list[Target]] = {}
     for target in TARGETS:
         groups.setdefault((target.name, target.instrument), []).append(target)
@@ -124,26 +143,26 @@ def rows(bundle: Bundle, folder: Path) -> Iterator[Row]:
             spectra = read(folder / target.file)
             if target.rows is not None:
                 spectra = spectra.select(np.array(target.rows))
-            probabilities, taken = answers(classifier, spectra)
-            says.update(bundle.labels[k] for k in probabilities.argmax(axis=1).tolist())
+            probabilities, taken = answers(spectra)
+            says.update(labels[k] for k in probabilities.argmax(axis=1).tolist())
             confidence += probabilities.max(axis=1).tolist()
             accepted += int(taken.sum())
         yield Row(name, instrument, targets[0].true, says, float(np.mean(confidence)), accepted)
 
 
 @click.command()
-@click.argument("model", metavar="MODEL.sedge", type=click.Path(exists=True))
+@click.argument("model", metavar="MODEL.sedge|RUN", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--real-data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(os.environ.get("LIBSEDGE_REAL_DATA", "../shared/data")),
     show_default=True,
 )
-def main(model: str, real_data: Path) -> None:
-    """Print the table of docs/real_spectra.md for MODEL.sedge."""
+def main(model: Path, real_data: Path) -> None:
+    """Print the table of docs/real_spectra.md for a bundle, or for the float net of a run."""
     click.echo("| target | instrument | true | spectra | answers | mean confidence | accepted |")
     click.echo("|---|---|---|---|---|---|---|")
-    for row in rows(Bundle.open(model), real_data):
+    for row in rows(model, real_data):
         click.echo(row.markdown())
 
 
