@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "model": ("libsedge.commands.model:model", "Install, activate and roll back models on the board."),
     "journal": ("libsedge.commands.journal:journal", "Ask a journal of decisions, export it, verify it."),
+    "xtce": ("libsedge.commands.xtce:xtce", "Write the XTCE file of the packets of `run --sink ccsds:`."),
     "stream-test": (
         "libsedge.commands.stream_test:stream_test",
         "Send the spectra of a file as frames to a server here.",

@@ -17,6 +17,7 @@ from libsedge.sinks.base import Sink
 SINKS: dict[str, str] = {
     "jsonl": "libsedge.sinks.jsonl:JsonLines",
     "zmq": "libsedge.sinks.zmq:ZmqPub",
+    "ccsds": "libsedge.sinks.ccsds:CcsdsSink",
     "record": "libsedge.sinks.record:Recorder",
 }
 

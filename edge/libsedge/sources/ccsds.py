@@ -162,17 +162,22 @@ class CcsdsUdpSource(UdpSource):
         return super().counters() | self._reader.counters() | {"in_progress": self._reader.assembler.pending}
 
 
+def parse_apid(text: str, default: int = DEFAULT_APID) -> tuple[str, int]:
+    """`ADDRESS[,apid=N]` as (address, APID); ConfigError for another option and for an APID that is none."""
+    address, comma, setting = text.partition(",")
+    if not comma:
+        return address, default
+    name, _, value = setting.partition("=")
+    if name != "apid" or not value.isascii() or not value.isdigit():
+        raise ConfigError("must be apid=N", field="ccsds option", value=setting)
+    check_apid(int(value))
+    return address, int(value)
+
+
 def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
     """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493."""
     transport, _, rest = argument.partition(":")
-    address, comma, setting = rest.partition(",")
-    apid = DEFAULT_APID
-    if comma:
-        name, _, value = setting.partition("=")
-        if name != "apid" or not value.isascii() or not value.isdigit():
-            raise ConfigError("must be apid=N", field="ccsds option", value=setting)
-        apid = int(value)
-        check_apid(apid)
+    address, apid = parse_apid(rest)
     if transport not in ("udp", "tcp"):
         raise ConfigError(
             "must be ccsds:udp:PORT or ccsds:tcp:PORT", field="ccsds transport", value=transport
