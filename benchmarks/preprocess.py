@@ -1,20 +1,21 @@
-"""Preprocessing beside inference: one 5,400-channel frame to the network's input, and the net M, timed in turn in one process.
+"""Preprocessing beside inference: one 5,400-channel frame to the network's input, and the net M, timed in turn.
 
 python benchmarks/preprocess.py            a table of medians and ratios, and build/bench/preprocess.json
 
-The preprocessing includes the report (contrast, saturation) that decides whether a frame can be used. Both sides are called through
-their Python binding, on one pinned core; the spectrum is random, the time does not depend on it.
+The preprocessing includes the report (contrast, saturation) that decides whether a frame can be used. Both sides are
+called through their Python binding, on one pinned core; the spectrum is random, the time does not depend on it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nets
 import numpy as np
 from libsedge import _core
-from libsedge.preprocess import PreprocessConfig, Preprocessor
+from libsedge.preprocess import PreprocessConfig, Preprocessor, Smooth, Snip
 from libsedge_native import timing
 
 CHANNELS = 5400
@@ -28,6 +29,9 @@ def main() -> None:
     counts = rng.gamma(2.0, 400.0, CHANNELS).astype(np.uint16)
     dark = rng.normal(100.0, 5.0, CHANNELS).astype(np.float32)
     sides = {"preprocessing": lambda: pre.int8_and_report(counts, 65535.0, dark)}
+    for name, steps in (("+ smooth 11:2", {"smooth": Smooth(11, 2)}), ("+ SNIP 40", {"continuum": Snip(40)})):
+        other = Preprocessor(replace(pre.config, **steps), np.linspace(239.0, 851.0, CHANNELS))
+        sides[name] = lambda other=other: other.int8_and_report(counts, 65535.0, dark)
     x = pre.int8(counts, dark)
     shared = nets.compiled("M")
     for isa in [name for name, runs in _core.Model(shared).isas if runs and name != "scalar"]:

@@ -118,6 +118,9 @@ class Preprocessor:
         grid: NDArray[np.float64],
         segment_points: Sequence[int],
         compress_sqrt: bool,
+        smooth_window: int,
+        smooth_order: int,
+        snip_half_window: int,
     ) -> None: ...
     def run(
         self,

@@ -1,8 +1,8 @@
 """From raw spectra to the network's input: the same compiled steps in training and on the board.
 
-The steps, in this fixed order: `dark` (subtract; negative values stay), `mask`, `resample`, `normalise`,
-`compress`, `quantise`. Values are float32 with one rounding per operation, axis positions and sums float64,
-so that the same spectrum gives the same bits on every machine.
+The steps, in this fixed order: `dark` (subtract; negative values stay), `mask`, `smooth` and `continuum` where the
+model asks for them, `resample`, `normalise`, `compress`, `quantise`. Values are float32 with one rounding per
+operation, axis positions and sums float64, so that the same spectrum gives the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +58,37 @@ DEFAULT_SEGMENTS = (Segment(240.0, 340.0, 1800), Segment(340.0, 540.0, 1800), Se
 
 
 @dataclass(frozen=True, slots=True)
+class Smooth:
+    """Savitzky-Golay smoothing on the instrument's pixels: a polynomial of `order` fitted to `window` pixels around
+    each (Savitzky & Golay, Anal. Chem. 36, 1627, 1964). window : odd, at most 101, above order; order : 0 to 5."""
+
+    window: int
+    order: int
+
+    def __post_init__(self) -> None:
+        _check_int("smooth.window", self.window, 3, 101)
+        _check_int("smooth.order", self.order, 0, 5)
+        if self.window % 2 == 0 or self.order >= self.window:
+            raise ConfigError("must be odd, and above the order", field="smooth.window", value=self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Snip:
+    """Subtraction of the continuum by SNIP on the instrument's pixels (Ryan et al., Nucl. Instrum. Methods B 34, 396,
+    1988): for p = half_window ... 1, c[i] = min(c[i], (c[i-p] + c[i+p]) / 2). half_window : 1 to 1000 pixels."""
+
+    half_window: int
+
+    def __post_init__(self) -> None:
+        _check_int("continuum.half_window", self.half_window, 1, 1000)
+
+
+def _check_int(field: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"must be an integer of {low} to {high}", field=field, value=value)
+
+
+@dataclass(frozen=True, slots=True)
 class PreprocessConfig:
     """What `preprocess.json` holds.
 
@@ -65,6 +97,7 @@ class PreprocessConfig:
     segments : the model's grid, in order, not overlapping.
     compress : "sqrt" (of the positive part) or "none".
     scale, zero_point : of the int8 input; both None before quantisation.
+    smooth, continuum : these steps' parameters; None = the step is left out, also of the JSON.
 
     Raises ConfigError naming the field.
     """
@@ -73,6 +106,8 @@ class PreprocessConfig:
     compress: str = "sqrt"
     scale: float | None = None
     zero_point: int | None = None
+    smooth: Smooth | None = None
+    continuum: Snip | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(self.segments))
@@ -120,6 +155,7 @@ class PreprocessConfig:
             "compress": self.compress,
             "scale": self.scale,
             "zero_point": self.zero_point,
+            **{name: asdict(step) for name in _STEPS if (step := getattr(self, name)) is not None},
         }
 
     @classmethod
@@ -132,7 +168,7 @@ class PreprocessConfig:
             except ValueError as error:
                 raise ConfigError(f"not JSON: {error}", field="preprocess") from None
         fields = ("format", "version", "segments", "compress", "scale", "zero_point")
-        _check_keys(parsed, fields, "preprocess")
+        _check_keys(parsed, fields, "preprocess", optional=tuple(_STEPS))
         for key, wanted in (("format", FORMAT), ("version", VERSION)):
             if parsed[key] != wanted or isinstance(parsed[key], bool):
                 raise ConfigError(f"must be {wanted!r}", field=f"preprocess.{key}", value=parsed[key])
@@ -149,7 +185,15 @@ class PreprocessConfig:
             raise ConfigError(
                 f"must not be of type {type(value).__name__}", field=f"preprocess.{key}", value=value
             )
+        steps = {}
+        for name, kind in _STEPS.items():
+            if name in parsed:
+                _check_keys(
+                    parsed[name], tuple(field.name for field in dataclass_fields(kind)), f"preprocess.{name}"
+                )
+                steps[name] = kind(**parsed[name])
         return cls(
+            **steps,
             segments=tuple(Segment(**segment) for segment in parsed["segments"]),
             compress=parsed["compress"],
             scale=parsed["scale"],
@@ -157,11 +201,15 @@ class PreprocessConfig:
         )
 
 
-def _check_keys(data: object, keys: tuple[str, ...], where: str) -> None:
+#: optional steps of the JSON
+_STEPS: dict[str, Any] = {"smooth": Smooth, "continuum": Snip}
+
+
+def _check_keys(data: object, keys: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> None:
     if not isinstance(data, Mapping):
         raise ConfigError("must be an object", field=where, value=data)
     for key in data:
-        if key not in keys:
+        if key not in keys and key not in optional:
             raise ConfigError(f"unknown key; known are {', '.join(keys)}", field=f"{where}.{key}")
     for key in keys:
         if key not in data:
@@ -241,7 +289,11 @@ class Preprocessor:
         self.channels = int(axis.size)
         sizes = [segment.channels for segment in config.segments]
         grid = config.grid_nm
-        self._core = _core.Preprocessor(axis, valid, grid, sizes, config.compress == "sqrt")
+        smooth, continuum = config.smooth, config.continuum
+        window, order = (0, 0) if smooth is None else (smooth.window, smooth.order)
+        half_window = 0 if continuum is None else continuum.half_window
+        root = config.compress == "sqrt"
+        self._core = _core.Preprocessor(axis, valid, grid, sizes, root, window, order, half_window)
         self.grid_mask: np.ndarray = self._core.grid_mask(0.0)
         """bool [points]: grid points that a finite spectrum gives a value when the axis is not shifted."""
         if not self.grid_mask.any():

@@ -19,8 +19,10 @@ std::vector<T> to_vector(const py::array& array) {
 class PreprocessorBinding {
 public:
     PreprocessorBinding(const py::handle& wavelength, const py::handle& mask, const py::handle& grid,
-                        std::vector<std::size_t> segment_points, bool compress_sqrt)
-        : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt)),
+                        std::vector<std::size_t> segment_points, bool compress_sqrt,
+                        std::size_t smooth_window, std::size_t smooth_order, std::size_t snip_half_window)
+        : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt, smooth_window,
+                          smooth_order, snip_half_window)),
           scratch_(core_.points()) {}
 
     // -> (float32 [n, points] or None, int8 [n, points] or None, report float64 [n, 5] or None)
@@ -98,7 +100,8 @@ public:
 private:
     static PreprocessSpec make_spec(const py::handle& wavelength, const py::handle& mask,
                                     const py::handle& grid, std::vector<std::size_t> segment_points,
-                                    bool compress_sqrt) {
+                                    bool compress_sqrt, std::size_t smooth_window, std::size_t smooth_order,
+                                    std::size_t snip_half_window) {
         const auto float64 = py::dtype::of<double>();
         const auto axis = require_array(wavelength, "wavelength", float64, {-1});
         const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(), {axis.size()});
@@ -110,8 +113,21 @@ private:
         if (axis.size() < 2 || points.size() < 1 || sum != static_cast<std::size_t>(points.size())) {
             throw py::value_error("at least 2 pixels, 1 grid point, and segments that add up to the grid");
         }
-        return {to_vector<double>(axis), to_vector<std::uint8_t>(valid), to_vector<double>(points),
-                std::move(segment_points), compress_sqrt};
+        if (smooth_window > 0 && (smooth_window % 2 == 0 || smooth_window > kLargestSmoothWindow ||
+                                  smooth_order > kLargestSmoothOrder || smooth_order >= smooth_window)) {
+            throw py::value_error("an odd window of at most 101 pixels above its order of at most 5");
+        }
+        if (snip_half_window > kLargestSnipWindow) {
+            throw py::value_error("a half window of at most 1000 pixels");
+        }
+        return {to_vector<double>(axis),
+                to_vector<std::uint8_t>(valid),
+                to_vector<double>(points),
+                std::move(segment_points),
+                compress_sqrt,
+                smooth_window,
+                smooth_order,
+                snip_half_window};
     }
 
     Preprocessor core_;
@@ -131,10 +147,11 @@ py::array quantise_binding(const py::handle& values, float scale, std::int32_t z
 
 void bind_preprocess(py::module_& module) {
     py::class_<PreprocessorBinding>(module, "Preprocessor")
-        .def(py::init<const py::handle&, const py::handle&, const py::handle&, std::vector<std::size_t>,
-                      bool>(),
+        .def(py::init<const py::handle&, const py::handle&, const py::handle&, std::vector<std::size_t>, bool,
+                      std::size_t, std::size_t, std::size_t>(),
              py::arg("wavelength"), py::arg("mask"), py::arg("grid"), py::arg("segment_points"),
-             py::arg("compress_sqrt"))
+             py::arg("compress_sqrt"), py::arg("smooth_window"), py::arg("smooth_order"),
+             py::arg("snip_half_window"))
         .def("run", &PreprocessorBinding::run, py::arg("counts"), py::arg("dark"), py::arg("shift_nm"),
              py::arg("want_float"), py::arg("quantisation"), py::arg("report_saturation"))
         .def("grid_mask", &PreprocessorBinding::grid_mask, py::arg("shift_nm"));

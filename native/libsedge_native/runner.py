@@ -21,7 +21,7 @@ from libsedge import _core
 from libsedge.bundle import Bundle
 from libsedge.classifier import exp_table, softmax
 from libsedge.errors import ConfigError, ToolchainError
-from libsedge.preprocess import Preprocessor
+from libsedge.preprocess import PreprocessConfig, Preprocessor
 from libsedge.sources.base import Axis
 from libsedge.sources.files import open_spectra
 from numpy.typing import NDArray
@@ -85,12 +85,22 @@ def _c_string(text: str) -> str:
     return f'"{inner}"'
 
 
+def _optional_steps(config: PreprocessConfig) -> dict[str, int]:
+    """Their parameters as the C++ takes them: 0 = the step is left out."""
+    return {
+        "smooth_window": 0 if config.smooth is None else config.smooth.window,
+        "smooth_order": 0 if config.smooth is None else config.smooth.order,
+        "snip_half_window": 0 if config.continuum is None else config.continuum.half_window,
+    }
+
+
 def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_], table: NDArray[np.float64]) -> int:
     """CRC-32C of the constants as `Decider::constants_crc` computes it on the board."""
     config, calibration = bundle.preprocess, bundle.calibration
     with np.errstate(over="ignore"):
         saturation, scale = (float(np.float32(x)) for x in (axis.saturation, config.scale))
-    numbers = [-1.0 if math.isnan(saturation) else saturation, float(config.compress == "sqrt"), scale]
+    numbers = [-1.0 if math.isnan(saturation) else saturation, float(config.compress == "sqrt")]
+    numbers += [float(steps) for steps in _optional_steps(config).values()] + [scale]
     numbers += [float(config.zero_point or 0)]
     numbers += [float(calibration[name]) for name in LIMITS]
     sizes = [segment.channels for segment in config.segments]
@@ -142,6 +152,7 @@ def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
         points=config.points,
         segments=len(config.segments),
         compress_sqrt=config.compress == "sqrt",
+        **_optional_steps(config),
         scale=_float(config.scale),
         zero_point=config.zero_point,
         **{name: _double(calibration[name]) for name in LIMITS},

@@ -27,6 +27,9 @@ struct Constants {
     std::size_t segments;              //
     const std::size_t* segment_points; // [segments]
     bool compress_sqrt;
+    std::size_t smooth_window; // 0 = none
+    std::size_t smooth_order;
+    std::size_t snip_half_window; // 0 = the continuum stays
     float scale;
     std::int32_t zero_point;
 

@@ -16,6 +16,9 @@ PreprocessSpec spec_of(const Constants& c) {
     spec.grid_nm.assign(c.grid_nm, c.grid_nm + c.points);
     spec.segment_points.assign(c.segment_points, c.segment_points + c.segments);
     spec.compress_sqrt = c.compress_sqrt;
+    spec.smooth_window = c.smooth_window;
+    spec.smooth_order = c.smooth_order;
+    spec.snip_half_window = c.snip_half_window;
     return spec;
 }
 
@@ -70,6 +73,9 @@ std::uint32_t Decider::constants_crc() const {
     std::for_each(c.exp_table, c.exp_table + 256, add);
     add(std::isnan(c.saturation) ? -1.0 : static_cast<double>(c.saturation));
     add(c.compress_sqrt ? 1.0 : 0.0);
+    add(static_cast<double>(c.smooth_window));
+    add(static_cast<double>(c.smooth_order));
+    add(static_cast<double>(c.snip_half_window));
     add(static_cast<double>(c.scale));
     add(c.zero_point);
     add(c.min_confidence);

@@ -32,6 +32,13 @@ struct PixelLoops {
     void (*keys)(const float* values, std::size_t size, std::uint16_t* out);
     // The values >= threshold, in their order; returns how many. out has room for size.
     std::size_t (*collect)(const float* values, std::size_t size, float threshold, float* out);
+    // out[i] = sum over k of weights[k] * values[i + k], added in the order of k
+    void (*convolve)(const float* values, const float* weights, std::size_t window, std::size_t size,
+                     float* out);
+    // out[i] = min(values[i], (values[i - p] + values[i + p]) / 2) for p <= i < size - p, else values[i]
+    void (*clip)(const float* values, std::size_t size, std::size_t p, float* out);
+    // values[i] -= other[i]
+    void (*subtract_from)(float* values, const float* other, std::size_t size);
     // Number of mask[i] != 0 with counts[i] >= level; none for a NaN level.
     std::size_t (*at_least)(const float* counts, const std::uint8_t* mask, std::size_t size, float level);
     // out[i] = values[left[i]] + fraction[i] * (values[left[i] + 1] - values[left[i]])

@@ -140,5 +140,35 @@ SEDGE_LOOP void interpolate(const float* values, const std::uint32_t* left, cons
     }
 }
 
-constexpr PixelLoops kLoops = {SEDGE_NAME,  subtract, sum,     scale,    quantise,
-                               differences, keys,     collect, at_least, interpolate};
+SEDGE_LOOP void convolve(const float* values, const float* weights, std::size_t window, std::size_t size,
+                         float* __restrict out) {
+    for (std::size_t i = 0; i < size; ++i) {
+        out[i] = weights[0] * values[i];
+    }
+    for (std::size_t k = 1; k < window; ++k) {
+        const float weight = weights[k];
+        for (std::size_t i = 0; i < size; ++i) {
+            out[i] += weight * values[i + k];
+        }
+    }
+}
+
+SEDGE_LOOP void clip(const float* values, std::size_t size, std::size_t p, float* __restrict out) {
+    for (std::size_t i = 0; i < p; ++i) {
+        out[i] = values[i];
+        out[size - 1 - i] = values[size - 1 - i];
+    }
+    for (std::size_t i = p; i < size - p; ++i) {
+        const float between = (values[i - p] + values[i + p]) * 0.5f;
+        out[i] = values[i] > between ? between : values[i];
+    }
+}
+
+SEDGE_LOOP void subtract_from(float* values, const float* other, std::size_t size) {
+    for (std::size_t i = 0; i < size; ++i) {
+        values[i] -= other[i];
+    }
+}
+
+constexpr PixelLoops kLoops = {SEDGE_NAME, subtract, sum,  scale,         quantise, differences, keys,
+                               collect,    convolve, clip, subtract_from, at_least, interpolate};

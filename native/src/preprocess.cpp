@@ -2,6 +2,7 @@
 
 #include "pixel_loops.h"
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
@@ -31,11 +32,31 @@ Preprocessor::Preprocessor(PreprocessSpec spec)
     : mask_(std::move(spec.mask)), segment_points_(std::move(spec.segment_points)),
       compress_sqrt_(spec.compress_sqrt), resampler_(std::move(spec.wavelength_nm), std::move(spec.grid_nm)),
       values_(channels()), valid_(channels()), grid_valid_(points()), pixels_(channels()),
-      picked_(channels()), statistics_(channels()) {}
+      picked_(channels()), statistics_(channels()) {
+    if (spec.smooth_window > 0 || spec.snip_half_window > 0) {
+        measured_.resize(channels());
+    }
+    if (spec.smooth_window > 0) {
+        smoother_.emplace(spec.smooth_window, spec.smooth_order, channels());
+    }
+    if (spec.snip_half_window > 0) {
+        continuum_.emplace(spec.snip_half_window, channels());
+    }
+}
 
 void Preprocessor::run(const float* counts, const float* dark, float* out) {
     valid_pixels_ = pixel_loops().subtract(counts, dark, mask_.data(), channels(), kLargestCount,
                                            values_.data(), valid_.data());
+    if (smoother_ || continuum_) {
+        // The quality of a spectrum is that of what was measured.
+        std::copy(values_.begin(), values_.end(), measured_.begin());
+    }
+    if (smoother_) {
+        smoother_->run(values_.data(), valid_.data(), channels());
+    }
+    if (continuum_) {
+        continuum_->run(values_.data(), valid_.data(), channels());
+    }
     if (valid_pixels_ == channels()) {
         resampler_.run_all(values_.data(), out, grid_valid_.data());
     } else {
@@ -62,7 +83,7 @@ PreprocessReport Preprocessor::report(const float* counts, float saturation) {
     report.non_finite = wanted - valid_pixels_;
     report.saturated = pixel_loops().at_least(counts, mask_.data(), channels(), saturation);
     report.valid_fraction = static_cast<double>(valid_points) / static_cast<double>(points());
-    const double sum = pixel_loops().sum(values_.data(), channels());
+    const double sum = pixel_loops().sum(measured(), channels());
     report.signal = valid_pixels_ > 0 ? sum / static_cast<double>(valid_pixels_) : 0.0;
     report.contrast = contrast();
     return report;
@@ -76,7 +97,8 @@ double Preprocessor::contrast() {
     const std::size_t last = resampler_.last_pixel();
     std::size_t size = 0;
     std::size_t pairs = 0;
-    const float* pixels = values_.data() + first;
+    const float* values = measured();
+    const float* pixels = values + first;
     if (valid_pixels_ == channels()) {
         size = last - first;
         for (std::size_t i = 0; i + 1 < size; i += kEvery) {
@@ -86,9 +108,9 @@ double Preprocessor::contrast() {
         std::size_t neighbours = 0;
         for (std::size_t i = first; i < last; ++i) {
             if (valid_[i] != 0) {
-                pixels_[size++] = values_[i];
+                pixels_[size++] = values[i];
                 if (i > first && valid_[i - 1] != 0 && neighbours++ % kEvery == 0) {
-                    picked_[pairs++] = std::fabs(values_[i] - values_[i - 1]);
+                    picked_[pairs++] = std::fabs(values[i] - values[i - 1]);
                 }
             }
         }

@@ -1,4 +1,5 @@
-// From raw counts to the network's input: dark, mask, resample, normalise, compress, quantise, in this order.
+// From raw counts to the network's input: dark, mask, smooth, continuum, resample, normalise, compress,
+// quantise, in this order; smooth and continuum only where the model asks for them.
 //
 // The same code runs in training and on the board. Values are float32, one rounding per written operation;
 // axis positions and sums are double, summed in interleaved partial sums (pixel_loops.h). Nothing depends on
@@ -6,11 +7,14 @@
 #ifndef LIBSEDGE_PREPROCESS_H
 #define LIBSEDGE_PREPROCESS_H
 
+#include "continuum.h"
 #include "order_statistics.h"
 #include "resample.h"
+#include "smooth.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace sedge {
@@ -30,6 +34,9 @@ struct PreprocessSpec {
     std::vector<double> grid_nm;             // [points], strictly increasing
     std::vector<std::size_t> segment_points; // per segment; their sum is the number of grid points
     bool compress_sqrt = true;
+    std::size_t smooth_window = 0; // 0 = none
+    std::size_t smooth_order = 0;
+    std::size_t snip_half_window = 0; // 0 = the continuum stays
 };
 
 // Pixels count where the mask holds. See Preprocessor in edge/libsedge/preprocess.py.
@@ -64,9 +71,15 @@ private:
     std::vector<std::size_t> segment_points_;
     bool compress_sqrt_;
     Resampler resampler_;
-    std::vector<float> values_;       // [channels]: counts - dark; 0 where not valid
+    std::vector<float> values_; // [channels]: counts - dark, smoothed, without continuum; 0 where not valid
     std::vector<std::uint8_t> valid_; // [channels]
     std::vector<std::uint8_t> grid_valid_;
+    // counts - dark of the spectrum that run() saw last
+    const float* measured() const { return measured_.empty() ? values_.data() : measured_.data(); }
+
+    std::vector<float> measured_; // empty where nothing changes values_ afterwards
+    std::optional<Smoother> smoother_;
+    std::optional<Continuum> continuum_;
     std::size_t valid_pixels_ = 0;
     std::vector<float> pixels_; // scratch of contrast()
     std::vector<float> picked_; // scratch of contrast()

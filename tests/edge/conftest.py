@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libsedge import bundle, keys
-from libsedge.preprocess import PreprocessConfig, Segment
+from libsedge.preprocess import PreprocessConfig, Segment, Smooth
 
 sys.path.insert(0, str(Path(__file__).parent))  # for mean_classifier.py, also in child processes
 
@@ -94,7 +94,13 @@ def build_tiny_model(folder: Path) -> TinyModel:
         onnx=generated.onnx,
         sources={name: generated.files[name] for name in ("model.cpp", "model.h")},
         kernels={target: toolchain.compile_shared(generated)},
-        preprocess=PreprocessConfig((Segment(240.0, 850.0, POINTS),), scale=0.03, zero_point=-128),
+        # with the optional steps, so that everything behind it meets them, the Python-free runner too
+        preprocess=PreprocessConfig(
+            (Segment(240.0, 850.0, POINTS),),
+            scale=0.03,
+            zero_point=-128,
+            smooth=Smooth(5, 2),
+        ),
         labels=LABELS,
         calibration=CALIBRATION,
         goldens=(inputs, np.stack([reference.run(graph, row) for row in inputs])),

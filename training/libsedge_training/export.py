@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +305,7 @@ def export_run(
     right, accepted = logits.argmax(axis=1) == truth, _confidence(logits, found) >= found.min_confidence
 
     quantised = graph.input.quant
-    full = PreprocessConfig(config.segments, config.compress, quantised.scale, quantised.zero_point)
+    full = replace(config, scale=quantised.scale, zero_point=quantised.zero_point)
     shown = spread(train, goldens)
     inputs = Preprocessor(full, shown.wavelength, shown.mask).int8(shown.counts, shown.dark)
     card = model_card(

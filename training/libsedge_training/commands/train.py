@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from libsedge.errors import ConfigError
+from libsedge.preprocess import PreprocessConfig, Smooth, Snip
 from rich.console import Console
 
 # Read by torch's OpenMP when it loads: threads that wait sleep instead of spinning. On a machine with other
@@ -18,7 +20,8 @@ from rich.console import Console
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from libsedge_training import chemistry, fit
-from libsedge_training.model import NETS, macs, net_spec, read_run
+from libsedge_training.model import NETS, NetSpec, macs, net_spec, read_run
+from libsedge_training.prepare import segments_for
 from libsedge_training.readers import read
 
 _DEFAULT = fit.TrainConfig()
@@ -34,6 +37,17 @@ _CONFIG = (
     "test_specimens",
     "validation_specimens",
 )
+
+
+def _steps(spec: NetSpec, smooth: str | None, continuum: int | None) -> PreprocessConfig:
+    """The default grid with the optional steps that were asked for; ConfigError for what is not WINDOW:ORDER."""
+    config = segments_for(spec)
+    if smooth is not None:
+        window, _, order = smooth.partition(":")
+        if not (window.isascii() and window.isdigit() and order.isascii() and order.isdigit()):
+            raise ConfigError("must be WINDOW:ORDER, such as 11:2", field="smooth", value=smooth)
+        config = replace(config, smooth=Smooth(int(window), int(order)))
+    return config if continuum is None else replace(config, continuum=Snip(continuum))
 
 
 @click.command()
@@ -72,6 +86,15 @@ _CONFIG = (
     show_default=True,
     help="With --classes: validate and test on other specimens of the same minerals, or on other minerals.",
 )
+@click.option(
+    "--smooth", metavar="WINDOW:ORDER", help="Savitzky-Golay smoothing of the pixels, such as 11:2."
+)
+@click.option(
+    "--continuum",
+    type=int,
+    metavar="PIXELS",
+    help="Take the continuum away (SNIP of this half window), such as 40.",
+)
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its own options.")
 @click.option("--threads", type=int, default=None, help="CPU threads of torch; default: torch's choice.")
 @click.pass_context
@@ -81,6 +104,8 @@ def train(
     run_dir: str,
     classes: str | None,
     hold_out: str,
+    smooth: str | None,
+    continuum: int | None,
     resume: bool,
     threads: int | None,
     **chosen: Any,
@@ -109,7 +134,15 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-    learn = fit.train if classes is None else partial(chemistry.train, hold_out=hold_out)
+    learn: Callable[..., dict[str, Any]] = fit.train
+    if classes is not None:
+        learn = partial(chemistry.train, hold_out=hold_out)
+    if smooth is not None or continuum is not None:
+        if classes is not None or started:
+            raise ConfigError(
+                "is fixed by --classes, and by the run that --resume continues", field="smooth, continuum"
+            )
+        learn = partial(fit.train, steps=_steps(spec, smooth, continuum))
     run = learn(
         data,
         run_dir,
