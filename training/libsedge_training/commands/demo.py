@@ -20,15 +20,15 @@ from ..checkpoint import dump_json, write_atomic
 @click.option(
     "--preset", default="small", show_default=True, help="Simulated set; see `libsedge simulate --help`."
 )
-@click.option("--epochs", default=25, show_default=True, help="Of each of the two trainings.")
+@click.option("--epochs", default=25, show_default=True, help="Of each of the three trainings.")
 @click.option("--test-specimens", default=9, show_default=True, help="Specimens held out for the figures.")
 @click.option("--seed", default=1, show_default=True)
 def demo(out: Path, real_data: Path | None, preset: str, epochs: int, test_specimens: int, seed: int) -> None:
     """The whole path on a small simulated set: simulate, train, quantise, generate C++, stream, report.
 
-    Trains with equal weights and with our reconstruction of the paper's weighting, exports the net that is better on
-    the validation specimens, and runs the test spectra over TCP through the runtime. Every step is a command of its
-    own, shown as it would be typed in OUT (with LIBSEDGE_HOME=OUT/home).
+    Trains with equal weights, with our reconstruction of the paper's weighting and with virtual specimens, exports the
+    net that is best on the validation specimens, and runs the test spectra over TCP through the runtime. Every step is
+    a command of its own, shown as it would be typed in OUT (with LIBSEDGE_HOME=OUT/home).
     """
     from ..demo import kernel, page, real, steps
 
