@@ -204,7 +204,7 @@ class Bundle:
 
     def model(self, isa: str | None = None) -> Model:
         """The compiled model on this machine, after its constants' CRC-32C held and the goldens came out bit for
-        bit; isa None takes the fastest.
+        bit; isa None takes that of the environment's LIBSEDGE_ISA, or the fastest. A name is a demand, from either.
 
         Raises SelfTestError where they did not, SignatureError for a bundle opened with verify=False, and the
         errors of `_core.Model` for an instruction set that cannot be had.
@@ -213,7 +213,7 @@ class Bundle:
             raise SignatureError("was opened without verification and runs nothing", file=self.path)
         from libsedge._core import Model
 
-        model = Model(self.kernel(target()), isa)
+        model = Model(self.kernel(target()), isa or os.environ.get("LIBSEDGE_ISA") or None)
         onnx = hashlib.sha256(self.members["model.onnx"]).hexdigest()
         found = (model.digest, model.input_len, model.classes, model.arena_bytes)
         wanted = (onnx, *(self.manifest[key] for key in ("input_length", "classes", "arena_bytes")))

@@ -41,7 +41,7 @@ struct Options {
 const char kUsage[] =
     "usage: libsedge-run [OPTIONS]\n"
     "  --source SPEC      stdin (default), tcp:PORT or tcp:ADDRESS:PORT; loopback addresses only\n"
-    "  --isa NAME         demand this instruction set; the default is the fastest that is proven here\n"
+    "  --isa NAME         demand this instruction set; else that of LIBSEDGE_ISA, else the fastest proven here\n"
     "  --count N          stop after so many frames\n"
     "  --idle-exit S      stop after so many seconds without a frame\n"
     "  --idle S           cut a TCP peer off that stops in the middle of a frame for so long (10)\n"
@@ -99,6 +99,10 @@ int parse(int argc, char** argv, Options* options) {
         if (!good) {
             return mistake(name, value == nullptr ? "needs a value" : "the value is out of its range");
         }
+    }
+    const char* wanted = std::getenv("LIBSEDGE_ISA");
+    if (options->isa == nullptr && wanted != nullptr && wanted[0] != '\0') {
+        options->isa = wanted;
     }
     return 0;
 }

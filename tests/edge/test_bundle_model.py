@@ -140,6 +140,21 @@ def test_a_good_model_runs_on_every_instruction_set_of_this_machine(tmp_path: Pa
         opened.model("sse9")
 
 
+def test_the_environment_demands_an_instruction_set(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.sedge", built)
+    opened = Bundle.open(tmp_path / "a.sedge", TRUSTED)
+    monkeypatch.setenv("LIBSEDGE_ISA", "scalar")
+    assert opened.model().isa == "scalar"
+    monkeypatch.setenv("LIBSEDGE_ISA", "sse9")
+    with pytest.raises(UnknownIsaError):  # never another one without a word
+        opened.model()
+    assert opened.model("scalar").isa == "scalar"  # a name that is given wins
+    monkeypatch.setenv("LIBSEDGE_ISA", "")
+    assert opened.model().isa == opened.model().isas[0][0]
+
+
 def test_same_sources_same_bundle(tmp_path: Path, built: Built) -> None:
     again = compile_shared(generate(to_onnx(network())))
     assert again == built.shared

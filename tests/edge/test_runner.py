@@ -361,6 +361,20 @@ def test_mistakes_are_one_line_and_exit_code_2(program: Path) -> None:
     busy.close()
 
 
+def test_the_environment_demands_an_instruction_set(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(*arguments: str) -> tuple[int, str]:
+        command = [str(program), "--check", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    monkeypatch.setenv("LIBSEDGE_ISA", "scalar")
+    assert "isa      scalar\n" in check()[1]
+    monkeypatch.setenv("LIBSEDGE_ISA", "abacus")
+    code, said = check()
+    assert (code, "abacus" in said) == (2, True)
+    assert "isa      scalar\n" in check("--isa", "scalar")[1]  # the option wins
+
+
 def test_extreme_sequence_numbers(program: Path) -> None:
     """The whole range of 64 bits is one more than fits."""
     row = plasma(1, 1)[0]
