@@ -41,7 +41,8 @@ struct Options {
 const char kUsage[] =
     "usage: libsedge-run [OPTIONS]\n"
     "  --source SPEC      stdin (default), tcp:PORT or tcp:ADDRESS:PORT; loopback addresses only\n"
-    "  --isa NAME         demand this instruction set; else that of LIBSEDGE_ISA, else the fastest proven here\n"
+    "  --isa NAME         demand this instruction set; else that of LIBSEDGE_ISA, else the fastest proven "
+    "here\n"
     "  --count N          stop after so many frames\n"
     "  --idle-exit S      stop after so many seconds without a frame\n"
     "  --idle S           cut a TCP peer off that stops in the middle of a frame for so long (10)\n"
