@@ -102,8 +102,8 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     "sink_specs",
     multiple=True,
     metavar="SPEC",
-    help="Also hand decisions to jsonl:FILE, zmq:ENDPOINT or ccsds:udp:HOST:PORT[,apid=N], frames to record:FILE.h5; "
-    "may be given again.",
+    help="Also hand decisions to jsonl:FILE, zmq:ENDPOINT, mqtt:HOST:PORT/TOPIC or ccsds:udp:HOST:PORT[,apid=N], "
+    "frames to record:FILE.h5; may be given again.",
 )
 @click.option(
     "--policy",

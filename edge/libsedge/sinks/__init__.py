@@ -18,6 +18,7 @@ SINKS: dict[str, str] = {
     "jsonl": "libsedge.sinks.jsonl:JsonLines",
     "zmq": "libsedge.sinks.zmq:ZmqPub",
     "ccsds": "libsedge.sinks.ccsds:CcsdsSink",
+    "mqtt": "libsedge.sinks.mqtt:MqttSink",
     "record": "libsedge.sinks.record:Recorder",
 }
 
