@@ -23,13 +23,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from libsedge_training import fit
 from libsedge_training.files import dump_json, write_atomic
+from libsedge_training.pool import Here, open_pool
 from libsedge_training.prepare import data_digest
 from libsedge_training.readers import read
 from libsedge_training.virtual import known_compositions
 
 from .data import folds, prepare
 from .plan import EQUAL, Plan, Task, spec_of
-from .pool import Here, open_pool
 from .summary import Row, best_weighting, finalists, summarise
 from .work import config, perform
 

@@ -1,8 +1,8 @@
 """Who does the work: this process, workers that Dask starts on this machine, or a Dask scheduler elsewhere.
 
-One interface: `run(function, tasks)` yields (task, result) as runs end, in any order. The workers write
+One interface: `run(function, tasks)` yields (task, result) as tasks end, in any order. The workers write
 nothing; whoever calls keeps the results, so that a scheduler's workers need no common output folder. They do
-need to read the set under the same path.
+need to read the spectra under the same path.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from libsedge.errors import ConfigError, SedgeError
 
-from .plan import Task
 
+class Keyed(Protocol):
+    """A task: picklable, with a name that is its own."""
+
+    @property
+    def key(self) -> str: ...
+
+
+Task = TypeVar("Task", bound=Keyed)
 Function = Callable[..., dict[str, Any]]
-#: a run whose worker was killed this often is given up
+#: a task whose worker was killed this often is given up
 ALLOWED_KILLS = 3
 # One thread a worker: the work is parallel over runs.
 _ENVIRONMENT = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -42,7 +49,7 @@ class Pool(ABC):
 
 
 class Here(Pool):
-    """One run after the other in this process."""
+    """One task after the other in this process."""
 
     workers = 1
 
@@ -56,7 +63,7 @@ class Here(Pool):
 class Dask(Pool):
     """Dask: `workers` processes of this machine on the loopback interface, or the scheduler at `address`.
 
-    A worker that is killed is replaced and its run begins again, up to ALLOWED_KILLS times. ConfigError where
+    A worker that is killed is replaced and its task begins again, up to ALLOWED_KILLS times. ConfigError where
     the scheduler cannot be reached or has no worker.
     """
 
@@ -109,9 +116,9 @@ class Dask(Pool):
                     row = future.result()
                 except KilledWorker as wrong:
                     raise SedgeError(
-                        f"its worker was killed {ALLOWED_KILLS + 1} times (out of memory?); finished runs are "
+                        f"its worker was killed {ALLOWED_KILLS + 1} times (out of memory?); finished work is "
                         "kept, call again",
-                        field="run",
+                        field="task",
                         value=task.key,
                     ) from wrong
                 yield task, row
