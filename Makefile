@@ -1,7 +1,7 @@
 # make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 2 minutes)
 # make test   every test (about 7 minutes)
 # make test-arm  kernels, wheel and a 128 MB board, for ARM and big-endian machines, emulated (installs Debian packages where root)
-# make study-small  weighting strategies compared on a small simulated set (about 6 minutes on 2 idle cores)
+# make study-small  strategies compared on a small simulated set (says how long first)
 # make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
