@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
-from libsedge.dashboard.lines import read_table
 from libsedge.dashboard.publisher import Dashboard
 from libsedge.frame import Frame
 from libsedge.journal import Journal
+from libsedge.line_table import read_table
 from libsedge.pipeline import Pipeline
 from libsedge.report import Report
 from libsedge.sources.base import Axis, Source

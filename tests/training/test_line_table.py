@@ -7,7 +7,7 @@ from pathlib import Path
 
 from libsedge_training.simulate import line_table
 
-TABLE = Path(__file__).parents[2] / "edge" / "libsedge" / "dashboard" / "lines.json"
+TABLE = Path(__file__).parents[2] / "edge" / "libsedge" / "lines.json"
 
 
 def test_the_file_is_made_by_its_command() -> None:

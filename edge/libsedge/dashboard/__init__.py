@@ -11,5 +11,5 @@ crosses over is at most ten pictures a second, and where the page is busy a pict
   what goes to the browser.
 * `server.py`, `guard.py`, `feed.py`: the page's process: start and routes, who may ask, latest-wins.
 * `board.py`, `alarms.py`, `lines.py`, `history.py`: what the page shows.
-* `static/`: the page itself. `lines.json`: made by `libsedge_training.simulate.line_table`.
+* `static/`: the page itself.
 """

@@ -9,34 +9,14 @@ Places agree, no more is said: no amount, and elements with many lines can agree
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-TABLE = Path(__file__).with_name("lines.json")
+from libsedge.line_table import Line, read_table
+
 SIGMA, TOLERANCE_NM = 6.0, 0.06
 _BACKGROUND = 101
-
-
-@dataclass(frozen=True)
-class Line:
-    element: str
-    wavelength_nm: float
-    stage: str
-    strength: float
-
-
-def read_table(path: Path = TABLE) -> list[Line]:
-    """Every line of lines.json."""
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        Line(element, wavelength, stage, strength)
-        for element, rows in document["elements"].items()
-        for wavelength, stage, strength in rows
-    ]
 
 
 def peaks(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The strongest emission lines of each element, for the dashboard's overlay on the board, which has no libskit.
+"""The strongest emission lines of each element, for the board (live page, `simulated:`), which has no libskit.
 
-    python -m libsedge_training.simulate.line_table -o edge/libsedge/dashboard/lines.json
+    python -m libsedge_training.simulate.line_table -o edge/libsedge/lines.json
 
 NIST ASD lines as libskit bundles them (vacuum wavelengths). Relative strength of a line in local thermodynamic
 equilibrium, optically thin, at the reference state of `PlasmaConfig`:
