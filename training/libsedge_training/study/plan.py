@@ -186,7 +186,6 @@ PRESETS: dict[str, Plan] = {
             "cc-bcd:w3:r1:a=8:b=8",
             "cc-bcd:w3:r2:a=8:b=8",
             "cc-bcd:w3m:r1",
-            "cc-bcd:w4:r1:a=1:b=1",
             *(name for name in _DYNAMIC if name != "group-dro:class-distance"),
         ),
         tuple(BASELINES),

@@ -63,10 +63,10 @@ def _trained(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
         for _ in range(run.epochs):
             trainer.epoch()
         logits = fit.predict(trainer.net, torch.from_numpy(data.values[test]))
-        extra = int8(trainer.net, data, split, logits.numpy()) if task.stage == "final" else {}
+        extra: dict[str, Any] = int8(trainer.net, data, split, logits.numpy())
     last = trainer.history[-1]
     if task.stage != "final":  # there the validation specimens were trained on
-        extra = {name: last[name] for name in ("validation_accuracy", "validation_loss")}
+        extra |= {name: last[name] for name in ("validation_accuracy", "validation_loss")}
     used = trainer.fitted if trainer.dynamic is None else trainer.w.double().numpy()
     return {
         "status": "complete",
@@ -85,7 +85,7 @@ def int8(net: SpectrumNet, data: Data, split: Mapping[str, np.ndarray], wanted: 
     layers = fold(net.eval())
     held = data.values[split["validation"]]
     choice = quantise.choose(
-        layers, data.values[split["train"]], held[:: max(1, len(held) // 48)], reference.run
+        layers, data.values[split["train"][::4]], held[:: max(1, len(held) // 48)], reference.run
     )
     test = split["test"]
     inputs = quantise.quantise_input(choice.graph, data.values[test])
