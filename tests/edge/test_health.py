@@ -267,6 +267,26 @@ def test_metrics_add_up_at_every_moment(running: Running) -> None:
     assert not running.health.live or page["libsedge_heartbeat_age_seconds"] < 1.0
 
 
+def test_prometheus_own_parser_reads_the_page(running: Running) -> None:
+    """Prometheus' reader of its own format gives the samples that ours gives, label values unescaped."""
+    parser: Any = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
+    running.source.waiting += [frame(i) for i in range(20)]
+    until(lambda: running.pipeline.ledger.ended == 20)
+    page = get(running.health.address, "/metrics")[1]
+    families = {family.name: family for family in parser.text_string_to_metric_families(page)}
+    read = [sample for family in families.values() for sample in family.samples]
+    assert sorted(sample.value for sample in read) == sorted(samples(page).values())
+    assert len({(sample.name, *sorted(sample.labels.items())) for sample in read}) == len(read)
+    assert {family.type for family in families.values()} == {"counter", "gauge", "histogram"}
+    assert all(family.documentation for family in families.values())
+    received = families["libsedge_frames_received"]  # the parser takes a counter's _total away
+    assert (received.type, [sample.value for sample in received.samples]) == ("counter", [20])
+    (info,) = families["libsedge_model_info"].samples
+    assert info.labels["name"] == MODEL["name"]
+    stages = {sample.labels["stage"] for sample in families["libsedge_stage_seconds"].samples}
+    assert stages == {"queue", "preprocess", "inference", "commit"}
+
+
 def test_requests_that_are_refused(running: Running) -> None:
     address = running.health.address
     until(lambda: get(address, "/v2/health/live")[0] == 200)
