@@ -18,6 +18,10 @@ commands: dict[str, tuple[str, str]] = {
         f"{_HERE}.study:study",
         "Compare weighting strategies: seeds, folds by specimen, controls, intervals.",
     ),
+    "reclassify": (
+        f"{_HERE}.reclassify:reclassify",
+        "Classify whole archives of spectra into Parquet, on one machine or many.",
+    ),
     "export": (f"{_HERE}.export:export", "Quantise, generate C++, verify and sign: a run becomes a bundle."),
     "float-onnx": (f"{_HERE}.float_onnx:float_onnx", "Write a run's net as float32 ONNX, not quantised."),
     "layer-goldens": (

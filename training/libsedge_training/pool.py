@@ -87,7 +87,7 @@ class Dask(Pool):
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns where it is not free
                 memory_limit=0,
                 silence_logs=50,
             )
