@@ -131,7 +131,20 @@ class Preprocessor:
         quantisation: tuple[float, int] | None,
         report_saturation: float | None,
     ) -> tuple[Any, Any, Any]: ...
+    def set_mask(self, mask: NDArray[np.uint8]) -> None: ...
     def grid_mask(self, shift_nm: float) -> NDArray[np.bool_]: ...
+
+def combine_shots(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """float32 [shots, channels], finite -> (mean without cosmic rays float32 [channels], values left out)."""
+
+def line_offsets(
+    values: NDArray[np.float32],
+    wavelength: NDArray[np.float64],
+    lines: NDArray[np.float64],
+    half_window_nm: float,
+    rise: float,
+) -> NDArray[np.float64]:
+    """Position found minus position given of every line, nm; NaN where it is not seen."""
 
 def pixel_loops() -> list[str]:
     """Instruction sets of the preprocessing that this machine runs."""

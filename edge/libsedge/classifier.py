@@ -105,6 +105,12 @@ class Classifier:
         self._pixels = self.channels if mask is None else max(1, int(np.count_nonzero(mask)))
         return self
 
+    def leave_out(self, bad: np.ndarray) -> None:
+        """Take these pixels, bool [channels], for masked from now on; AxisError where none would be left."""
+        if self._preprocessor is None:
+            raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
+        self._preprocessor.leave_out(bad)
+
     def classify(
         self,
         counts: np.ndarray,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from libsedge import _core
 from libsedge.classifier import Decision
-from libsedge.errors import SedgeError
+from libsedge.drift import DriftTracker
+from libsedge.errors import AxisError, ConfigError, SedgeError
 from libsedge.frame import Frame, encode
 from libsedge.journal import Record
 from libsedge.ledger import Key
+from libsedge.pixels import bad_pixels
 from libsedge.shadow import ERROR, Shadow
 
 
@@ -29,12 +33,52 @@ class FrameClassifier(Protocol):
         """The bundle's; None where there is none."""
 
     def classify(
-        self, counts: np.ndarray, dark: np.ndarray | None, *, saturation: float | None, distance_m: float
+        self,
+        counts: np.ndarray,
+        dark: np.ndarray | None,
+        *,
+        saturation: float | None,
+        distance_m: float,
+        shift_nm: float = 0.0,
     ) -> Decision: ...
+
+    def leave_out(self, bad: np.ndarray) -> None:
+        """Take these pixels, bool [channels], for masked from now on; AxisError where none would be left."""
 
 
 def _failed(decision: Decision) -> bool:
     return decision.reason is not None and decision.reason.startswith(ERROR)
+
+
+class Instrument:
+    """What is put right about an instrument while it runs; all of it off by default.
+
+    Parameters
+    ----------
+    drift : follows its axis; None = the axis is believed.
+    bad_sigma : pixels of a dark frame that stand off by so much (`libsedge.pixels`) are left out; None = none.
+    cosmic : leave pixels out of a burst's mean that a cosmic ray hit in one of its shots.
+    """
+
+    def __init__(
+        self, drift: DriftTracker | None = None, bad_sigma: float | None = None, *, cosmic: bool = False
+    ) -> None:
+        if bad_sigma is not None and not 3 <= bad_sigma <= 1000:
+            raise ConfigError("must be 3 to 1000", field="bad-pixels", value=bad_sigma)
+        self.drift, self.bad_sigma, self.cosmic = drift, bad_sigma, cosmic
+        #: counts for the account
+        self.bad_pixels = self.cosmic_hits = 0
+
+    def counters(self) -> dict[str, float]:
+        """What it did, for the account; only what is on."""
+        found: dict[str, float] = {}
+        if self.drift is not None:
+            found["shift_nm"] = round(self.drift.shift_nm, 3)
+        if self.bad_sigma is not None:
+            found["bad_pixels"] = self.bad_pixels
+        if self.cosmic:
+            found["cosmic_hits"] = self.cosmic_hits
+        return found
 
 
 class Decider:
@@ -43,8 +87,11 @@ class Decider:
     saturation : counts at which a pixel is clipped; None = unknown. Never raises for what a frame holds.
     """
 
-    def __init__(self, classifier: FrameClassifier, saturation: float | None) -> None:
+    def __init__(
+        self, classifier: FrameClassifier, saturation: float | None, instrument: Instrument | None = None
+    ) -> None:
         self.classifier = classifier
+        self.instrument = instrument or Instrument()
         #: errors instead of a decision, of this classifier, one after another
         self.failures = 0
         #: another classifier that decides unheard, and its account
@@ -56,6 +103,21 @@ class Decider:
         """Take a usable dark frame as its stream's reference from now on."""
         if frame.dark and self.takes(frame) and np.isfinite(frame.values).all():
             self._darks[frame.stream_id] = np.asarray(frame.values, np.float32)
+            self._leave_out(self.classifier)
+
+    def exchange(self, classifier: FrameClassifier) -> None:
+        """Decide with `classifier` from now on."""
+        self.classifier, self.shadow, self.failures = classifier, None, 0
+        self._leave_out(classifier)
+
+    def _leave_out(self, classifier: FrameClassifier) -> None:
+        sigma = self.instrument.bad_sigma
+        if sigma is None or not self._darks or classifier.channels is None:
+            return
+        bad = np.any([bad_pixels(dark, sigma) for dark in self._darks.values()], axis=0)
+        with contextlib.suppress(AxisError):  # it would leave nothing: then it is not believed
+            classifier.leave_out(bad)
+            self.instrument.bad_pixels = int(np.count_nonzero(bad))
 
     def takes(self, frame: Frame) -> bool:
         """True when the frame is as long as the classifier's spectra."""
@@ -68,6 +130,8 @@ class Decider:
             return "dark", None if finite else Decision(None, None, None, None, False, "non_finite")
         if frame.passive:
             return "passive", None
+        if self.instrument.drift is not None:
+            self.instrument.drift.look(frame.values)
         decision = self._classify(self.classifier, frame, frame.values)
         self.failures = self.failures + 1 if _failed(decision) else 0
         if self.shadow is not None:
@@ -77,18 +141,26 @@ class Decider:
 
     def decide_average(self, frames: Sequence[Frame]) -> Decision:
         """The decision about the mean of several frames of one stream and length."""
+        if self.instrument.cosmic:
+            shots = np.stack([np.asarray(frame.values, np.float32) for frame in frames])
+            if np.isfinite(shots).all():
+                mean, hits = _core.combine_shots(shots)
+                self.instrument.cosmic_hits += hits
+                return self._classify(self.classifier, frames[0], mean)
         total = np.zeros(frames[0].values.size)
         for frame in frames:
             total += frame.values
         return self._classify(self.classifier, frames[0], (total / len(frames)).astype(np.float32))
 
     def _classify(self, classifier: FrameClassifier, frame: Frame, values: np.ndarray) -> Decision:
+        more = {} if self.instrument.drift is None else {"shift_nm": self.instrument.drift.shift_nm}
         try:
             return classifier.classify(
                 values,
                 self._darks.get(frame.stream_id),
                 saturation=self._saturation,
                 distance_m=frame.distance_mm / 1000 if frame.distance_mm else math.nan,
+                **more,
             )
         except SedgeError as error:  # the frame keeps its place in the journal, with what went wrong
             return Decision(None, None, None, None, False, f"{ERROR}{type(error).__name__}")

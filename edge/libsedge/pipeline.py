@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from libsedge.bursts import Burst, BurstOptions
-from libsedge.decider import Decider, FrameClassifier
+from libsedge.decider import Decider, FrameClassifier, Instrument
 from libsedge.errors import ConfigError
 from libsedge.frame import Frame
 from libsedge.frame_queue import FrameQueue, Item
@@ -42,6 +42,7 @@ class Pipeline:
     a commit comes after so many frames, or so many seconds after the first of them.
     count : stop after so many frames received; idle_exit_s : after so many seconds without a frame.
     burst : how light frames are decided together; None = each by itself only.
+    instrument : what is put right about it; None = nothing.
     deadline_s : from arrival to decision; later ones are counted, nothing else is done about them.
     progress : called about once a second with the ledger, from the worker.
     tap : is shown every decided frame with its record, before the commit, from the worker; returns at once.
@@ -62,6 +63,7 @@ class Pipeline:
         idle_exit_s: float | None = None,
         burst: BurstOptions | None = None,
         deadline_s: float | None = None,
+        instrument: Instrument | None = None,
         progress: Callable[[Ledger], None] | None = None,
         tap: Callable[[Frame, Record], None] | None = None,
     ) -> None:
@@ -86,7 +88,9 @@ class Pipeline:
         self.deadline_missed = 0
         self.deadline_s = deadline_s
         self._source, self._journal, self._sinks = source, journal, sinks
-        self._decider = Decider(classifier, None if source.axis is None else source.axis.saturation)
+        self._decider = Decider(
+            classifier, None if source.axis is None else source.axis.saturation, instrument
+        )
         self._burst_options = burst
         self._burst: Burst | None = None
         self._ended: list[BurstRecord] = []  # bursts whose rows wait for the commit
@@ -229,6 +233,7 @@ class Pipeline:
             stages={name: latency.summary() for name, latency in self.stages.items()},
             deadline_missed=None if self.deadline_s is None else self.deadline_missed,
             bursts=dict(sorted(self._bursts.items())),
+            instrument=self._decider.instrument.counters(),
             labels=dict(sorted(self._labels.items())),
             not_accepted=dict(sorted(self._reasons.items())),
             roles=dict(sorted(self._roles.items())),
@@ -312,7 +317,7 @@ class Pipeline:
             swapped, self._next = self._next, None
         if swapped is not None:
             self._end_burst()
-            self._decider.classifier, self._decider.shadow, self._decider.failures = swapped, None, 0
+            self._decider.exchange(swapped)
             if swapped.digest is not None:
                 self._journal.note_model(swapped.digest)
 

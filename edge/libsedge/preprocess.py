@@ -287,6 +287,7 @@ class Preprocessor:
             raise AxisError(f"must match the axis, {axis.shape}", field="mask.shape", value=valid.shape)
         self.config = config
         self.channels = int(axis.size)
+        self._valid = self._used = valid.astype(bool)
         sizes = [segment.channels for segment in config.segments]
         grid = config.grid_nm
         smooth, continuum = config.smooth, config.continuum
@@ -302,6 +303,25 @@ class Preprocessor:
                 f"{grid[0]:.2f}-{grid[-1]:.2f} nm",
                 field="wavelength",
             )
+
+    def leave_out(self, bad: np.ndarray | None) -> None:
+        """Take these pixels, bool [channels], for masked from now on, besides the mask; None takes none.
+
+        Raises AxisError for another shape, or where no grid point would be left; nothing is changed then.
+        """
+        mask = self._valid if bad is None else self._valid & ~np.asarray(bad, bool)
+        if mask.shape != self._valid.shape:
+            raise AxisError(f"must match the axis, {self._valid.shape}", field="bad.shape", value=mask.shape)
+        before = self._used
+        self._use(mask)
+        if not self.grid_mask.any():
+            self._use(before)
+            raise AxisError("leaves no valid channel on the model's grid", field="bad")
+
+    def _use(self, mask: np.ndarray) -> None:
+        self._used = mask
+        self._core.set_mask(np.ascontiguousarray(mask, np.uint8))
+        self.grid_mask = self._core.grid_mask(0.0)
 
     def float(self, counts: np.ndarray, dark: np.ndarray | None = None, shift_nm: _Real = 0.0) -> np.ndarray:
         """Everything but `quantise`.

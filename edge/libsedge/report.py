@@ -14,6 +14,7 @@ class Report:
     """What a run did. `ledger` is `Ledger.summary`; `latency` from arrival to decision, `stages` of each part of a
     frame's way (`STAGES`), in milliseconds. deadline_missed : decisions that came later than asked, None where
     nothing was asked. bursts : by label; those that were not accepted under "".
+    instrument : what was put right about it (`libsedge.decider.Instrument`).
     """
 
     ledger: dict[str, Any]
@@ -21,6 +22,7 @@ class Report:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     deadline_missed: int | None = None
     bursts: dict[str, int] = field(default_factory=dict)
+    instrument: dict[str, float] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     not_accepted: dict[str, int] = field(default_factory=dict)
     roles: dict[str, int] = field(default_factory=dict)

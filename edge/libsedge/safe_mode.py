@@ -32,8 +32,17 @@ class NoModel:
     digest: str | None = None
     spent_s = (0.0, 0.0)
 
+    def leave_out(self, bad: np.ndarray) -> None:
+        """Nothing."""
+
     def classify(
-        self, counts: np.ndarray, dark: np.ndarray | None, *, saturation: float | None, distance_m: float
+        self,
+        counts: np.ndarray,
+        dark: np.ndarray | None,
+        *,
+        saturation: float | None,
+        distance_m: float,
+        shift_nm: float = 0.0,
     ) -> Decision:
         return Decision(None, None, None, None, False, "safe_mode", distance_m)
 

@@ -1,6 +1,8 @@
 // libsedge._core.Preprocessor and quantise; the checked, documented face is edge/libsedge/preprocess.py.
 #include "preprocess.h"
 #include "bindings.h"
+#include "combine.h"
+#include "line_offsets.h"
 #include "pixel_loops.h"
 
 #include <mutex>
@@ -86,6 +88,14 @@ public:
         return py::make_tuple(floats, int8s, reports);
     }
 
+    // Which pixels are used from now on; uint8 [channels], 1 = valid.
+    void set_mask(const py::handle& mask) {
+        const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(),
+                                         {static_cast<py::ssize_t>(core_.channels())});
+        const std::lock_guard<std::mutex> lock(mutex_);
+        core_.set_mask(static_cast<const std::uint8_t*>(valid.data()));
+    }
+
     // Grid points that a spectrum without non-finite pixels gives a value, with the axis moved by `shift_nm`.
     py::array grid_mask(double shift_nm) {
         const std::vector<float> zeros(core_.channels());
@@ -135,6 +145,46 @@ private:
     std::mutex mutex_;
 };
 
+// -> (float32 [channels], number of values left out)
+py::tuple combine_binding(const py::handle& values) {
+    const auto in = require_array(values, "values", py::dtype::of<float>(), {-1, -1});
+    const auto shots = static_cast<std::size_t>(in.shape(0));
+    const auto channels = static_cast<std::size_t>(in.shape(1));
+    if (shots < 1) {
+        throw py::value_error("at least one shot");
+    }
+    py::array_t<float> out(in.shape(1));
+    float* target = out.mutable_data();
+    std::vector<const float*> rows(shots);
+    for (std::size_t shot = 0; shot < shots; ++shot) {
+        rows[shot] = static_cast<const float*>(in.data()) + shot * channels;
+    }
+    std::vector<float> scratch(2 * shots);
+    std::size_t left_out = 0;
+    {
+        const py::gil_scoped_release release;
+        left_out = combine_shots(rows.data(), shots, channels, scratch.data(), target);
+    }
+    return py::make_tuple(out, left_out);
+}
+
+py::array line_offsets_binding(const py::handle& values, const py::handle& wavelength,
+                               const py::handle& lines, double half_window_nm, float rise) {
+    const auto axis = require_array(wavelength, "wavelength", py::dtype::of<double>(), {-1});
+    const auto in = require_array(values, "values", py::dtype::of<float>(), {axis.size()});
+    const auto wanted = require_array(lines, "lines", py::dtype::of<double>(), {-1});
+    if (axis.size() < 1) {
+        throw py::value_error("at least one pixel");
+    }
+    py::array_t<double> out(wanted.size());
+    std::vector<float> scratch(static_cast<std::size_t>(axis.size()));
+    line_offsets(static_cast<const float*>(in.data()), static_cast<const double*>(axis.data()),
+                 static_cast<std::size_t>(axis.size()), static_cast<const double*>(wanted.data()),
+                 static_cast<std::size_t>(wanted.size()), half_window_nm, rise, scratch.data(),
+                 out.mutable_data());
+    return std::move(out);
+}
+
 py::array quantise_binding(const py::handle& values, float scale, std::int32_t zero_point) {
     const auto in = require_array(values, "values", py::dtype::of<float>(), {-1});
     py::array_t<std::int8_t> out(in.size());
@@ -154,6 +204,7 @@ void bind_preprocess(py::module_& module) {
              py::arg("snip_half_window"))
         .def("run", &PreprocessorBinding::run, py::arg("counts"), py::arg("dark"), py::arg("shift_nm"),
              py::arg("want_float"), py::arg("quantisation"), py::arg("report_saturation"))
+        .def("set_mask", &PreprocessorBinding::set_mask, py::arg("mask"))
         .def("grid_mask", &PreprocessorBinding::grid_mask, py::arg("shift_nm"));
     module.def("pixel_loops", [] {
         py::list names;
@@ -172,6 +223,9 @@ void bind_preprocess(py::module_& module) {
             return before;
         },
         py::arg("name"));
+    module.def("combine_shots", &combine_binding, py::arg("values"));
+    module.def("line_offsets", &line_offsets_binding, py::arg("values"), py::arg("wavelength"),
+               py::arg("lines"), py::arg("half_window_nm"), py::arg("rise"));
     module.def("quantise", &quantise_binding, py::arg("values"), py::arg("scale"), py::arg("zero_point"));
 }
 

@@ -52,6 +52,9 @@ class Preprocessor {
 public:
     explicit Preprocessor(PreprocessSpec spec); // takes all memory; nothing is allocated afterwards
 
+    void set_mask(const std::uint8_t* mask) {
+        mask_.assign(mask, mask + channels());
+    } // the same size: no allocation
     void set_shift(double shift_nm) { resampler_.set_shift(shift_nm); }
 
     // One spectrum. counts [channels]; dark [channels] or null; out [points]: masked points are 0.

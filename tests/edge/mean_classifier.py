@@ -22,8 +22,17 @@ class MeanClassifier:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
 
+    def leave_out(self, bad: np.ndarray) -> None:
+        pass
+
     def classify(
-        self, counts: np.ndarray, dark: np.ndarray | None, *, saturation: float | None, distance_m: float
+        self,
+        counts: np.ndarray,
+        dark: np.ndarray | None,
+        *,
+        saturation: float | None,
+        distance_m: float,
+        shift_nm: float = 0.0,
     ) -> Decision:
         time.sleep(self.delay_s)
         if counts[0] == 666:

@@ -18,6 +18,8 @@ from libsedge.classifier import Classifier
 from libsedge.commands.run_text import account, progress
 from libsedge.commands.tls_options import tls_options
 from libsedge.config import config_option
+from libsedge.decider import Instrument
+from libsedge.drift import DriftTracker
 from libsedge.errors import ConfigError
 from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
@@ -127,6 +129,14 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     metavar="S",
     help="A burst ends after so long a pause.",
 )
+@click.option("--follow-drift", is_flag=True, help="Follow the wavelength axis by lines of Mg, Ca and Na.")
+@click.option(
+    "--bad-pixels",
+    type=float,
+    metavar="SIGMA",
+    help="Leave pixels out that stand off by so much in a dark frame.",
+)
+@click.option("--cosmic", is_flag=True, help="Leave pixels out of a burst's mean that a cosmic ray hit.")
 @click.option(
     "--deadline", type=float, metavar="MS", help="Count decisions that come later than this after the frame."
 )
@@ -184,6 +194,9 @@ def run(
     capacity: int,
     burst_spec: str | None,
     burst_gap: float,
+    follow_drift: bool,
+    bad_pixels: float | None,
+    cosmic: bool,
     deadline: float | None,
     count: int | None,
     idle_exit: float | None,
@@ -208,6 +221,8 @@ def run(
     mode. Exit code 1 when a frame is unaccounted for, 2 for a mistake.
     """
     burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
+    if cosmic and (burst is None or burst.mode != "average"):
+        raise ConfigError("needs --burst average:N: a ray is known by the other shots", field="cosmic")
     starts = Starts(journal_path, crash_limit)
     say = functools.partial(click.echo, err=True)
     if starts.begin() and not safe_mode:
@@ -233,6 +248,10 @@ def run(
         for sink_spec in (*([f"jsonl:{jsonl}"] if jsonl is not None else []), *sink_specs):
             sinks.append(open_sink(sink_spec))
             cleanup.callback(sinks[-1].close)
+        drift: DriftTracker | None = None
+        if follow_drift and opened is not None:
+            drift = DriftTracker(axis_and_mask[0] if axis_and_mask else opened.preprocess.grid_nm)
+        instrument = Instrument(drift, bad_pixels, cosmic=cosmic)
         dashboard: Dashboard | None = None
         if dashboard_address is not None:
             dashboard = _dashboard(dashboard_address, journal_path, tls)
@@ -249,6 +268,7 @@ def run(
             idle_exit_s=idle_exit,
             burst=burst,
             deadline_s=None if deadline is None else deadline / 1000,
+            instrument=instrument,
             progress=progress,
             tap=None if dashboard is None else dashboard.tap.offer,
         )

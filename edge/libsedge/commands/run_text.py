@@ -26,6 +26,7 @@ def account(report: Report, ledger: Ledger) -> str:
         ("not accepted", report.not_accepted),
         ("roles", report.roles),
         ("bursts", {label or "not accepted": n for label, n in report.bursts.items()}),
+        ("instrument", report.instrument),
         ("source", report.source),
     ):
         if counts:
