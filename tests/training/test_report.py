@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from libsedge_training import evaluate, plots, report
+from libsedge_training import evaluate, plots, report, risk
 
 Records = list[dict[str, Any]]
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -45,6 +46,17 @@ def outline(page: str) -> Outline:
     return parsed
 
 
+@functools.cache
+def confidence() -> dict[str, Any]:
+    """As in evaluation.json, of random logits."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 60)
+    logits = rng.normal(0, 1, (60, 3)) + 2 * np.eye(3)[truth]
+    return risk.assess(
+        logits, truth, [f"{t}-{i % 2}" for i, t in enumerate(truth)], 1.5, "validation specimens"
+    )
+
+
 def evaluation(simulated: bool = True) -> tuple[dict[str, Any], dict[str, Any], Records]:
     """An evaluation of random probabilities, with a run and a history of the right form."""
     rng = np.random.default_rng(0)
@@ -60,6 +72,7 @@ def evaluation(simulated: bool = True) -> tuple[dict[str, Any], dict[str, Any], 
         "net": "m",
         "weighting": "cc-bcd:w3:r1:a=8:b=8",
         "classes": classes,
+        "confidence": confidence(),
     }
     run = {
         "best": {"epoch": 2, "loss": 0.4, "accuracy": 0.9},
@@ -93,7 +106,7 @@ def test_the_page_is_self_contained_and_well_formed() -> None:
 def test_every_picture_has_an_alternative_text_and_a_table() -> None:
     page = report.evaluation_page(*evaluation())
     pictures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     for picture in pictures:
         parsed = outline(picture)
         alt = next(a for t, a in parsed.tags if t == "img")["alt"]

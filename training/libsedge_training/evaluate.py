@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from libsedge.errors import DatasetError, RunError
 from libsedge.preprocess import PreprocessConfig
+from scipy.special import softmax  # type: ignore[import-untyped]
 
+from . import risk
+from .calibrate import fit_temperature
 from .spectra import SpectraSet
 
 if TYPE_CHECKING:
@@ -210,8 +213,8 @@ def split_part(data: SpectraSet, run: dict[str, Any], split: str) -> SpectraSet:
     return part
 
 
-def probabilities_of(run_dir: str | PathLike[str], part: SpectraSet) -> np.ndarray:
-    """Softmax of the run's float net, float64 [n, classes]."""
+def logits_of(run_dir: str | PathLike[str], part: SpectraSet) -> np.ndarray:
+    """Logits of the run's float net, float64 [n, classes]."""
     import torch
 
     from .fit import predict
@@ -220,7 +223,24 @@ def probabilities_of(run_dir: str | PathLike[str], part: SpectraSet) -> np.ndarr
 
     net, run = load_run(run_dir)
     values, _ = preprocessed(part, PreprocessConfig.from_json(run["preprocess"]))
-    return torch.softmax(predict(net, torch.from_numpy(values)).double(), dim=1).numpy()
+    return predict(net, torch.from_numpy(values)).double().numpy()
+
+
+def probabilities_of(run_dir: str | PathLike[str], part: SpectraSet) -> np.ndarray:
+    """Softmax of the run's float net, float64 [n, classes]."""
+    return np.asarray(softmax(logits_of(run_dir, part), axis=1))
+
+
+def validation_temperature(
+    run_dir: str | PathLike[str], run: dict[str, Any], data: SpectraSet | None
+) -> float | None:
+    """The temperature that fits the run's validation spectra, taken from `data` or, with None, from where the run
+    says; None where they are not there."""
+    try:
+        held = split_part(run_data(run_dir, run) if data is None else data, run, "validation")
+    except (RunError, DatasetError):
+        return None
+    return fit_temperature(logits_of(run_dir, held), _truth(held, run))
 
 
 def _head(run: dict[str, Any], split: str, model: str) -> dict[str, Any]:
@@ -242,32 +262,34 @@ def _truth(part: SpectraSet, run: dict[str, Any]) -> np.ndarray:
 
 
 def evaluate_run(run_dir: str | PathLike[str], data: SpectraSet, split: str = "test") -> dict[str, Any]:
-    """`metrics` of the run's float net on one part of its set, and what was evaluated."""
+    """`metrics` of the run's float net on one part of its set, and what was evaluated; `confidence` is
+    `risk.assess` at the temperature that fits the run's validation spectra.
+    """
     from .model import read_run
 
     run = read_run(run_dir)
     part = split_part(data, run, split)
-    found = metrics(
-        _truth(part, run),
-        probabilities_of(run_dir, part),
-        part.distance_m,
-        part.specimen,
-        run["classes"],
-        part.simulated,
-    )
-    return {**_head(run, split, "float32"), **found}
+    truth, logits = _truth(part, run), logits_of(run_dir, part)
+    probabilities = np.asarray(softmax(logits, axis=1))
+    found = metrics(truth, probabilities, part.distance_m, part.specimen, run["classes"], part.simulated)
+    temperature = validation_temperature(run_dir, run, None if split == "all" else data)
+    source = "validation specimens of the run" if temperature is not None else "nowhere: they are not here"
+    confidence = risk.assess(logits, truth, part.specimen, temperature, source)
+    return {**_head(run, split, "float32"), **found, "confidence": confidence}
 
 
 def evaluate_bundle(
     run_dir: str | PathLike[str], data: SpectraSet, bundle: Bundle, split: str = "test"
 ) -> dict[str, Any]:
-    """`metrics` of a bundle's int8 kernel on one part of the run's set, run on this machine.
+    """`metrics` of a bundle's int8 kernel on one part of the run's set, run on this machine; `confidence` is
+    `risk.assess` at the bundle's temperature.
 
     Every spectrum is classified, also those that the bundle's own checks would refuse; what they refuse and
     how good the rest is stands under `acceptance`. `agreement` is the share of the spectra where the float
     net names the same class. RunError where the bundle's classes are not the run's.
     """
-    from libsedge.classifier import Classifier, exp_table, softmax
+    from libsedge.classifier import Classifier, exp_table
+    from libsedge.classifier import softmax as table_softmax
     from libsedge.preprocess import Preprocessor
 
     from .model import read_run
@@ -281,8 +303,10 @@ def evaluate_bundle(
     truth = _truth(part, run)
     classifier = Classifier(bundle).bind(part.wavelength, part.mask)
     inputs = Preprocessor(bundle.preprocess, part.wavelength, part.mask).int8(part.counts, part.dark)
-    table = exp_table(bundle.calibration["logit_scale"], bundle.calibration["temperature"])
-    probabilities = softmax(classifier.model.run_batch(np.ascontiguousarray(inputs)), table)
+    scale, temperature = (bundle.calibration[key] for key in ("logit_scale", "temperature"))
+    int8 = classifier.model.run_batch(np.ascontiguousarray(inputs))
+    probabilities = table_softmax(int8, exp_table(scale, temperature))
+    logits = (int8.astype(np.float64) - bundle.calibration["logit_zero_point"]) * scale
     decisions = classifier.classify_many(
         part.counts, dark=part.dark, saturation=part.saturation, distance_m=part.distance_m
     )
@@ -293,6 +317,7 @@ def evaluate_bundle(
         **_head(run, split, "int8"),
         "bundle": bundle.digest,
         **metrics(truth, probabilities, part.distance_m, part.specimen, run["classes"], part.simulated),
+        "confidence": risk.assess(logits, truth, part.specimen, temperature, "the bundle"),
         "agreement": float(same.mean()),
         "acceptance": {
             "accepted": len(right),

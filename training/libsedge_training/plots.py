@@ -88,6 +88,23 @@ def reliability(rows: Sequence[Mapping[str, Any]], ece: float) -> Figure:
     return figure
 
 
+def risk_coverage(named: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Error among the accepted against their share, with intervals; `named` maps a name to `confidence.selective`."""
+    figure, ax = axes()
+    for (name, found), (colour, marker, line) in zip(named.items(), STYLES, strict=False):
+        share = [row["coverage"] for row in found["curve"]]
+        error, low, high = ([row[key] for row in found["curve"]] for key in ("value", "low", "high"))
+        ax.fill_between(share, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(share, error, color=colour, marker=marker, linestyle=line, ms=4, label=name)
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("coverage: share of the spectra that is accepted")
+    ax.set_ylabel("error among the accepted")
+    if len(named) > 1:
+        ax.legend(frameon=False, loc="upper left")
+    return figure
+
+
 def training(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
     """Losses per epoch; `kept` is the epoch whose weights the run stores."""
     figure, ax = axes()

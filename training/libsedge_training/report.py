@@ -182,6 +182,48 @@ def reliability_section(found: Mapping[str, Any]) -> str:
     return picture(plots.reliability(bins, found["ece"]), alt, caption, numbers)
 
 
+def spread(row: Mapping[str, float] | None) -> str:
+    """A figure with its 95 % interval as text."""
+    return "–" if row is None else f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
+def confidence_section(found: Mapping[str, Any]) -> str:
+    """Calibration error before and after the temperature; error and coverage when the unsure are refused."""
+    chosen, kept = found["confidence"], found["confidence"]["selective"]
+    known = chosen["temperature"]
+    rows: list[tuple[str, Cell]] = [
+        (
+            "temperature",
+            "1, none was chosen" if known is None else f"{known:g}, from {chosen['temperature_from']}",
+        ),
+        ("calibration error before", spread(chosen["ece_before"])),
+        ("calibration error after", spread(chosen["ece_after"])),
+        ("… with the temperature of this part's other specimens", spread(chosen["ece_other_specimens"])),
+        ("error of all", spread(kept["error"])),
+        (f"error of the most confident {kept['coverage']:.0%}", spread(kept["error_at_coverage"])),
+        ("… as a share of the error of all", spread(kept["error_ratio"])),
+        ("area under the risk-coverage curve", spread(kept["aurc"])),
+        *((f"coverage with an error of {r['error']:.0%}", spread(r)) for r in kept["coverage_at_error"]),
+    ]
+    words = (
+        f"Calibration error over {chosen['bins']} bins of equal mass. In brackets: 95 % intervals, specimens resampled "
+        "within their classes."
+    )
+    numbers = table(
+        ("coverage", "error", "from", "to"),
+        [tuple(r[k] for k in ("coverage", "value", "low", "high")) for r in kept["curve"]],
+    )
+    alt = (
+        f"Risk-coverage curve: error {kept['error']['value']:.3f} of all spectra, "
+        f"{kept['error_at_coverage']['value']:.3f} of the most confident {kept['coverage']:.0%}."
+    )
+    caption = (
+        "Error among the spectra that are accepted when only the most confident are; band: 95 % by specimens."
+    )
+    curve = picture(plots.risk_coverage({found["net"]: kept}), alt, caption, numbers)
+    return paragraph(words) + table(("figure", "value"), rows) + curve
+
+
 def training_section(history: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
     """Losses per epoch."""
     keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "seconds")
@@ -257,6 +299,7 @@ def evaluation_page(
         ("Distance", distance_section({f"{found['net']}, {kind}": found["per_distance"]})),
         ("Specimens", votes),
         ("Calibration", reliability_section(found)),
+        ("Confidence", confidence_section(found)),
         ("Training", training_section(history, run)),
         ("Weights", weights_section(run["weights"], found["weighting"])),
     ]

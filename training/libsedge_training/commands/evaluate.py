@@ -9,7 +9,7 @@ import click
 from libsedge_training import evaluate as ev
 from libsedge_training.files import dump_json, write_atomic
 from libsedge_training.model import read_run
-from libsedge_training.report import evaluation_page
+from libsedge_training.report import evaluation_page, spread
 
 
 @click.command()
@@ -54,6 +54,13 @@ def evaluate(run_dir: str, data: str | None, split: str, model: str | None) -> N
         f"balanced {sum(recalls) / len(recalls):.1%}, macro F1 {found['f1']:.3f}, ECE {found['ece']:.3f}, "
         f"{round(found['vote_accuracy'] * found['specimens'])} of {found['specimens']} specimens voted right"
         f"{' (simulated spectra)' if found['simulated'] else ''}"
+    )
+    chosen, kept = found["confidence"], found["confidence"]["selective"]
+    after = f"{spread(chosen['ece_after'])} at temperature {chosen['temperature'] or 1:.3g}"
+    click.echo(f"ECE of equal bins of mass {spread(chosen['ece_before'])} before, {after}")
+    click.echo(
+        f"error {spread(kept['error'])}, of the most confident {kept['coverage']:.0%} "
+        f"{spread(kept['error_at_coverage'])}; AURC {spread(kept['aurc'])}"
     )
     if "agreement" in found:
         click.echo(f"int8 names the float net's class for {found['agreement']:.2%} of {found['n']} spectra")
