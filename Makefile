@@ -4,6 +4,7 @@
 # make study-small  strategies compared on a small simulated set (says how long first)
 # make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
+# make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
@@ -31,7 +32,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels board clean
+.PHONY: demo test soak overload powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels board clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -67,6 +68,9 @@ board: $(VENV)/.wheels
 
 soak: $(VENV)/.installed
 	$(BIN)/python tests/edge/soak.py --frames $(FRAMES) --out build/soak
+
+overload: $(VENV)/.installed
+	$(BIN)/python tests/edge/overload.py --out build/overload
 
 powerloss: $(VENV)/.installed
 	$(BIN)/python tests/edge/power_loss.py --states $(STATES) --out build/powerloss/powerloss.json
