@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -14,6 +15,7 @@ from libsedge_training.spectra import SpectraSet
 
 BY_NAME = {reader.name: reader for reader in READERS}
 RNG = np.random.default_rng(11)
+pytestmark = pytest.mark.filterwarnings("ignore::libsedge_training.readers.UnprovenReader")
 
 
 def ccs(
@@ -164,7 +166,53 @@ def pds4(path: Path) -> Path:
     return path
 
 
+def emslibs(
+    path: Path, *, samples: int = 3, spectra: int = 4, channels: int = 50, transpose: bool = False
+) -> Path:
+    """A training file in the layout that loaders of the contest's files read."""
+    rng = np.random.default_rng(6)
+    with h5py.File(path, "w") as file:
+        file["Wavelengths/1"] = np.linspace(200.0, 1000.0, channels)
+        for sample in range(1, samples + 1):
+            block = rng.uniform(0, 1e4, (channels, spectra)).astype(np.float32)
+            file[f"Spectra/{sample:03d}"] = block.T if transpose else block
+        file["Class/1"] = np.repeat(np.arange(1, samples + 1), spectra).astype(np.float64)
+    return path
+
+
+def edr(path: Path, *, shots: int = 3, record: int = 2056, **changes: str) -> Path:
+    """An EDR in the layout that programs read; its pixels are shot * 20000 + place on the detectors, VNIR first."""
+    values = {
+        "PDS_VERSION_ID": "PDS3",
+        "RECORD_TYPE": "FIXED_LENGTH",
+        "RECORD_BYTES": str(record),
+        "LABEL_RECORDS": "2",
+        "SEQUENCE_ID": '"ccam02013"',
+        "MSL:INSTRUMENT_FOCUS_DISTANCE": "2673",
+        "MSL:LASER_MODE": '"YES"',
+    } | changes
+    lines = [f"{key:32} = {value}" for key, value in values.items()]
+    lines += ["OBJECT = CCAM_LIBS_TABLE", "  OBJECT = CCAM_LIBS_DATA_CONTAINER", f"    REPETITIONS = {shots}"]
+    lines += ["    START_BYTE = 101", "    BYTES = 12888", "  END_OBJECT = CCAM_LIBS_DATA_CONTAINER", "END"]
+    label = ("\r\n".join(lines) + "\r\n").encode().ljust(2 * record)
+    pixels = (np.arange(shots)[:, np.newaxis] * 20000 + np.arange(6444)).astype(">u2")
+    path.write_bytes(label + bytes(100) + pixels.tobytes())
+    ccs(path.with_name("axis_ccam02013.csv"), shots=1)
+    return path
+
+
+def row_csv(path: Path) -> Path:
+    axis = [f"{300 + 0.5 * i:g}" for i in range(40)]
+    lines = [",".join(["sample", "formula", *axis])]
+    lines += [",".join([f"mineral {i}", "SiO2", *[f"{i + j * 0.25}" for j in range(40)]]) for i in range(3)]
+    path.write_text("\n".join(lines))
+    return path
+
+
 MAKERS = {
+    "emslibs-hdf5": (emslibs, None),
+    "chemcam-edr": (edr, None),
+    "row-csv": (row_csv, (0, 300, 700)),
     "pds4": (pds4, None),
     "mean-csv": (mean_csv, (0, 40, 51 + 2 * 34 + 8, 51 + 2 * 34 + 20)),
     "avantes-text": (avantes, (0, 150, 188 + 5 * 24 + 7, 188 + 5 * 24 + 14)),
@@ -175,7 +223,7 @@ MAKERS = {
     "ocean-text": (lambda path: ocean(path, 224.0), None),
     "pyhat-csv": (pyhat, None),
     # cut before a comma, and right behind one: inside the last number no reader could tell
-    "two-column": (two_column, (0, 21 * 11 + 7, 21 * 11 + 8)),
+    "column-text": (two_column, (0, 21 * 11 + 7, 21 * 11 + 8)),
 }
 
 
@@ -184,15 +232,21 @@ def test_every_reader_holds_the_contract(tmp_path, name):
     maker, cuts = MAKERS[name]
     (tmp_path / "sound").mkdir()
     (tmp_path / "scratch").mkdir()
-    checks.check_reader(BY_NAME[name], maker(tmp_path / "sound" / "file"), tmp_path / "scratch", cuts=cuts)
+    if name == "chemcam-edr":  # so that a damaged copy is refused for its damage
+        ccs(tmp_path / "scratch" / "axis.csv", shots=1)
+    noise_from = (0, 250) if name == "chemcam-edr" else None  # in the label: raw pixels have no checksum
+    path = maker(tmp_path / "sound" / "file")
+    checks.check_reader(BY_NAME[name], path, tmp_path / "scratch", cuts=cuts, noise_from=noise_from)
 
 
 @pytest.mark.parametrize("name", [reader.name for reader in READERS])
 def test_flipped_bytes_never_escape_the_typed_errors(tmp_path, name):
     data = MAKERS[name][0](tmp_path / "sound").read_bytes()
     rng = np.random.default_rng(5)
+    if name == "chemcam-edr":
+        ccs(tmp_path / "axis.csv", shots=1)
     refused = 0
-    for _ in range(15 if name == "chemcam-ccs" else 100):
+    for _ in range(15 if name.startswith("chemcam") else 100):
         damaged = bytearray(data)
         for at in rng.integers(0, min(len(data), 4000), rng.integers(1, 5)):
             damaged[at] = rng.integers(0, 256)
@@ -205,7 +259,7 @@ def test_flipped_bytes_never_escape_the_typed_errors(tmp_path, name):
 
 
 def test_the_conformance_check_can_fail(tmp_path):
-    class Gullible(type(BY_NAME["two-column"])):
+    class Gullible(type(BY_NAME["column-text"])):
         def read(self, path, *, medium=None, members=()):
             return SpectraSet(np.ones((1, 3)), [1.0, 3.0, 2.0], specimen=["x"], source=path.name)
 
@@ -432,13 +486,16 @@ def test_npz_takes_ids_labels_and_distances_and_leaves_other_archives_alone(tmp_
         readers.read(tmp_path / "other.npz")
 
 
-def test_sciaps_shots_are_two_columns_and_need_a_table_for_their_specimen(tmp_path):
-    """SciAps Z-9xx CSV has the content of any two columns (layout known from code only): the name says nothing
-    here, and every shot would be a specimen of its own. `libsedge import` takes the specimen from the user's table."""
+def test_sciaps_shots_of_one_test_are_one_specimen(tmp_path):
+    """SciAps Z-9xx CSV has the content of any two columns (layout known from code only): only its name says that the
+    shots are of one test. Other names say nothing."""
     for shot in (1, 2):
         two_column(tmp_path / f"steel_2024_05_03_101112_{shot}.csv")
-    assert len(readers.read(tmp_path).specimens) == 2
-    assert readers.read(tmp_path, specimen="steel").specimens == ["steel"]
+        two_column(tmp_path / f"rock_{shot}.csv")
+    spectra = readers.read(tmp_path)
+    assert spectra.specimen.tolist() == ["rock_1", "rock_2", "steel", "steel"]
+    assert spectra.shot.tolist() == [0, 0, 1, 2]
+    assert readers.read(tmp_path, specimen="any").specimens == ["any"]
 
 
 def test_pyhat_specimens_and_medium(tmp_path):

@@ -12,6 +12,7 @@ from libsedge_training.readers import checks
 from libsedge_training.readers.pds4 import Pds4
 
 pytest.importorskip("pds4_tools")
+pytestmark = pytest.mark.filterwarnings("ignore::libsedge_training.readers.UnprovenReader")
 
 AXIS = 240 + 0.25 * np.arange(60)
 SHOTS = np.random.default_rng(3).uniform(0, 1e6, (3, 60)).round(3)
@@ -149,3 +150,72 @@ def test_the_reader_is_found_by_content_alone(tmp_path: Path) -> None:
     assert readers.find(tmp_path / "other.xml") is None
     (tmp_path / "damaged").mkdir()
     checks.check_refused(tmp_path / "other.xml", "an image")
+
+
+CH3 = ("Force Reset Status", "Laser Fire Status")
+
+
+def chandrayaan(folder: Path, *, fired: tuple[int, ...] = (0, 1, 1), axis: bool = True) -> Path:
+    """ISRO's calibrated product as programs read it: the header line holds the wavelengths between names of columns."""
+    status = [(1 - f, f) for f in fired]
+    names = [
+        *CH3,
+        *([f"{nm:.2f}" for nm in AXIS] if axis else [f"Pixel_{i}" for i in range(60)]),
+        "Delay Time",
+    ]
+    head = ",".join(names) + "\r\n"
+    rows = [
+        ",".join([str(reset), str(f), *(f"{v:.3f}" for v in row), "1.5"])
+        for (reset, f), row in zip(status, SHOTS, strict=True)
+    ]
+    text = "\r\n".join([*rows, ""])
+    (folder / "ch3_lib_002_20230825T104221_00_l1.csv").write_bytes((head + text).encode())
+    group = (
+        f"<Group_Field_Delimited><group_number>1</group_number><repetitions>60</repetitions><fields>1</fields>"
+        f"<groups>0</groups>{field('Intensity', 1)}</Group_Field_Delimited>"
+    )
+    fields = field(CH3[0], 1) + field(CH3[1], 2) + group + field("Delay Time", 3)
+    made = area("ch3_lib_002_20230825T104221_00_l1.csv", text, fields, 3, groups=1, count=3)
+    header = (
+        f'<Header><offset unit="byte">0</offset><object_length unit="byte">{len(head)}</object_length>'
+        "<parsing_standard_id>7-Bit ASCII Text</parsing_standard_id></Header>"
+    )
+    made = made.replace("</File>", "</File>" + header)
+    made = made.replace(
+        '<Table_Delimited><offset unit="byte">0', f'<Table_Delimited><offset unit="byte">{len(head)}'
+    )
+    return label(folder / "ch3_lib_002_20230825T104221_00_l1.xml", made, target="Moon")
+
+
+def test_chandrayaan_takes_its_axis_from_the_header_line(tmp_path: Path) -> None:
+    spectra = readers.read(chandrayaan(tmp_path))
+    np.testing.assert_allclose(spectra.wavelength, AXIS)
+    np.testing.assert_allclose(spectra.counts, SHOTS[1:], rtol=1e-6)
+    np.testing.assert_allclose(
+        spectra.dark, SHOTS[0], rtol=1e-6
+    )  # the shot in the dark, still to be subtracted
+    assert "1 row(s) without plasma left out" in spectra.source
+    with pytest.raises(FileFormatError, match="no axis"):
+        readers.read(chandrayaan(tmp_path, axis=False))  # level 0
+    with pytest.raises(FileFormatError, match="never fired"):
+        readers.read(chandrayaan(tmp_path, fired=(0, 0, 0)))
+
+
+@pytest.mark.parametrize("make", [columns, records, chandrayaan])
+def test_a_folder_reads_a_product_once(tmp_path: Path, make) -> None:
+    """The data file alone would pass for a table of columns or rows: the label's product must come once."""
+    alone = readers.read(make(tmp_path))
+    folder = readers.read(tmp_path)
+    np.testing.assert_array_equal(folder.counts, alone.counts)
+
+
+def test_cnsa_names(tmp_path: Path) -> None:
+    """MarSCoDe's name as its rover's other instruments form it (its layout is not public), and the warning."""
+    path = columns(tmp_path)
+    name = "HX1-Ro_GRAS_MarSCoDe_SCI_N_20210601000000_20210601000100_00001_A.2B"
+    (tmp_path / "product.2B").rename(tmp_path / name)
+    path = path.rename(tmp_path / f"{name}L")
+    path.write_text(path.read_text().replace("product.2B", name))
+    with pytest.warns(readers.UnprovenReader, match="pds4 is proven on no real file"):
+        spectra = readers.read(path)
+    np.testing.assert_allclose(spectra.wavelength, AXIS)

@@ -12,21 +12,25 @@ from libsedge.errors import AxisError, ConfigError, FileFormatError, SpectrumErr
 
 from ..spectra import SpectraSet
 from .avantes_text import AvantesText
-from .base import HEAD_BYTES, Reader, distance_from_name
+from .base import HEAD_BYTES, Reader, UnprovenReader, distance_from_name
 from .chemcam_ccs import ChemCamCcs
+from .chemcam_edr import ChemCamEdr
+from .column_text import ColumnText
+from .emslibs_hdf5 import EmslibsHdf5
 from .hdf5_store import Hdf5Store
 from .mean_csv import MeanCsv
 from .npz import Npz
 from .ocean_text import OceanText
 from .pds4 import Pds4
 from .pyhat_csv import PyhatCsv
+from .row_csv import RowCsv
 from .supercam_cl1 import SuperCamCl1
-from .two_column import TwoColumn
 from .wavelength import air_to_vacuum, vacuum_to_air
 
 __all__ = [
     "READERS",
     "Reader",
+    "UnprovenReader",
     "air_to_vacuum",
     "distance_from_name",
     "find",
@@ -38,15 +42,18 @@ __all__ = [
 # No two of these claim the same file (tests/training/test_readers.py).
 READERS: tuple[Reader, ...] = (
     Hdf5Store(),
+    EmslibsHdf5(),
     SuperCamCl1(),
     ChemCamCcs(),
+    ChemCamEdr(),
     OceanText(),
     PyhatCsv(),
     MeanCsv(),
     AvantesText(),
     Npz(),
     Pds4(),
-    TwoColumn(),
+    RowCsv(),
+    ColumnText(),
 )
 
 Pathish = str | os.PathLike[str]
@@ -129,10 +136,13 @@ def _sets(
     """Each measurement's first file and spectra; ``among`` None = siblings are sought beside the file."""
     done: set[Path] = set()
     sets = []
-    for path in wanted:
+    found = [(path, find(path)) for path in wanted]
+    for path, reader in found:  # a label's data file may look like a file of another format
+        if reader is not None and reader.multipart:
+            done.update(p for p in reader.members(path, among or []) if find(p) is not reader)
+    for path, reader in found:
         if path in done:
             continue
-        reader = find(path)
         if reader is None:
             raise FileFormatError(f"is of no known format ({_known()})", file=path)
         members = [path]

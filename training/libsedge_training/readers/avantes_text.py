@@ -11,8 +11,7 @@
     238,10;812,350
 
 Decimal commas or points. Columns called Dark, Reference, Wave or Wavelength are what they say, the spectrum is the
-first other one; Dark becomes the set's dark. The axis is in air, as such spectrometers are calibrated. Built to the
-layout as it is described, on no real file: ``source`` says so.
+first other one; Dark becomes the set's dark. The axis is in air, as such spectrometers are calibrated.
 """
 
 from __future__ import annotations
@@ -45,8 +44,9 @@ def _start(lines: Sequence[str]) -> int | None:
 
 class AvantesText(Reader):
     name = "avantes-text"
-    title = "Avantes ASCII export (layout as described, proven on no real file)"
+    title = "Avantes ASCII export"
     medium = "air"
+    unproven = "the layout as it is described"
 
     def sniff(self, head: bytes, path: Path) -> bool:
         lines = lines_of(head)
@@ -71,11 +71,8 @@ class AvantesText(Reader):
             )
         fields = {"dark": values[:, names.index("dark")]} if "dark" in names else {}
         device = next((line.partition(_NAME)[2].strip() for line in lines[:start] if _NAME in line), "")
-        if "dark" in names and (np.diff(values[:, 0]) < 0).any():
-            raise FileFormatError("runs backwards beside a dark spectrum", file=path, field="wavelength")
         averaged = [line.partition(":")[2].strip() for line in lines[:start] if line.startswith("Averaging")]
-        notes = ["layout as described, proven on no real file"]
-        notes += [f"average of {n} scans" for n in averaged if is_number(n)]
+        notes = [f"average of {n} scans" for n in averaged if is_number(n)]
         return self.build(
             [path],
             wavelength=values[:, 0],

@@ -10,6 +10,8 @@ nothing about the format. `Reader.read` returns a validated `SpectraSet` on an i
   points in a step wider than five times the local spacing), bad channels a mask;
 * sorts (stably) an axis that runs backwards, says so in ``source``, and refuses equal wavelengths;
 * says in ``source`` the format, the files' names (no folders) and the medium, and if that was assumed;
+* says in ``source``, and by the warning `UnprovenReader` (on standard error), where no real file of the format could
+  be had to prove it on;
 * refuses a truncated, contradictory or non-finite file by `FileFormatError`, `AxisError` or `SpectrumError`
   naming file, line or field, and value.
 
@@ -20,6 +22,7 @@ tests/training/test_readers.py, which runs `checks.check_reader` on it.
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +37,10 @@ from .wavelength import MEDIA, air_to_vacuum, in_order
 HEAD_BYTES = 1 << 16
 
 
+class UnprovenReader(UserWarning):
+    """Spectra came from a reader that was never run on a real file of its format."""
+
+
 class Reader(ABC):
     """One format. Instances hold no state."""
 
@@ -41,6 +48,7 @@ class Reader(ABC):
     title: ClassVar[str]  # one line for people
     multipart: ClassVar[bool] = False  # whether one measurement may be several files
     medium: ClassVar[str]  # of the axis when neither file nor user says: "vacuum" or "air"
+    unproven: ClassVar[str] = ""  # what the reader was built on, where no real file could be had; "" = proven
 
     @abstractmethod
     def sniff(self, head: bytes, path: Path) -> bool:
@@ -83,12 +91,19 @@ class Reader(ABC):
             if order is not None:
                 axis, counts = axis[order], counts[:, order]
                 mask = None if mask is None else mask[order]
+                if fields.get("dark") is not None:
+                    fields["dark"] = fields["dark"][order]
                 said.append(f"axis sorted, {back} step(s) went back")
+            said += [f"proven on no real file: {self.unproven}"] if self.unproven else []
             source = "; ".join([*said, *notes])
             fields |= {} if mask is None else {"mask": mask}
-            return SpectraSet(counts=counts, wavelength=axis, source=source, **fields).validate()
+            spectra = SpectraSet(counts=counts, wavelength=axis, source=source, **fields).validate()
         except SedgeError as error:
             raise type(error)(error.why, file=files[0], field=error.field, value=error.value) from error
+        if self.unproven:
+            why = f"{self.name} is proven on no real file ({self.unproven}): check the result against a line you know"
+            warnings.warn(why, UnprovenReader, stacklevel=3)
+        return spectra
 
 
 def metres(millimetres: float) -> float:

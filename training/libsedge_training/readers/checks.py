@@ -15,11 +15,19 @@ from .base import HEAD_BYTES, Reader
 REFUSALS = (FileFormatError, AxisError, SpectrumError)
 
 
-def check_reader(reader: Reader, path: Path, scratch: Path, *, cuts: Sequence[int] | None = None) -> None:
+def check_reader(
+    reader: Reader,
+    path: Path,
+    scratch: Path,
+    *,
+    cuts: Sequence[int] | None = None,
+    noise_from: Sequence[int] | None = None,
+) -> None:
     """Assert the contract of `base` on ``path``, a sound file of the reader's format that stands alone.
 
     scratch : an empty folder for damaged copies. cuts : sizes in bytes at which a truncated copy must be
-    refused; by default 0, 1/3, 2/3 and all but 100 bytes.
+    refused; by default 0, 1/3, 2/3 and all but 100 bytes. noise_from : bytes from which on noise must be refused; by
+    default the first and the middle one (numbers without a checksum can be noise, and nobody could tell).
     """
     data = path.read_bytes()
     head = data[:HEAD_BYTES]
@@ -42,7 +50,8 @@ def check_reader(reader: Reader, path: Path, scratch: Path, *, cuts: Sequence[in
     for size in cuts if cuts is not None else (0, len(data) // 3, 2 * len(data) // 3, len(data) - 100):
         (scratch / "cut").write_bytes(data[:size])
         check_refused(scratch / "cut", f"cut to {size} of {len(data)} bytes")
-    for position in (0, len(data) // 2):  # the file's own beginning, then noise: sniffed, but not readable
+    # the file's own beginning, then noise: sniffed, but not readable
+    for position in noise_from if noise_from is not None else (0, len(data) // 2):
         noise = np.random.default_rng(position).bytes(len(data) - position)
         (scratch / "noise").write_bytes(data[:position] + noise)
         check_refused(scratch / "noise", f"noise from byte {position}")

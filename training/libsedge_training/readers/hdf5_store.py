@@ -10,14 +10,20 @@ from libsedge.errors import ConfigError
 from ..spectra import SpectraSet
 from .base import Reader
 
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
 
 class Hdf5Store(Reader):
+    """Claims every HDF5 file that no other reader knows, so that a damaged one is told what is wrong with it."""
+
     name = "libsedge-hdf5"
     title = "libsedge spectra store (HDF5)"
     medium = "vacuum"
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        return head.startswith(b"\x89HDF\r\n\x1a\n")
+        from .emslibs_hdf5 import EmslibsHdf5
+
+        return head.startswith(MAGIC) and not EmslibsHdf5().sniff(head, path)
 
     def read(self, path: Path, *, medium: str | None = None, members: Sequence[Path] = ()) -> SpectraSet:
         if medium not in (None, "vacuum"):

@@ -4,7 +4,7 @@ mean spectra are passed on (LIBS_CCS_mean_spectra.csv).
 The names are the archive's product names (``cl5_<clock>ccs_<site><drive>ccam<sequence>p<version>``): then the
 instrument is ChemCam, the spectra are radiance and the specimen is the sequence (``CCAM02013``), as in a CCS file;
 of other names the specimen is the name, the quantity unknown. Vacuum unless the user says otherwise: so are both
-archives' axes. Distances are elsewhere (MOC table). A file with a single column of spectra is two-column text.
+archives' axes. Distances are elsewhere (MOC table). A file with a single column of spectra is column text.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ it gives wavelengths within 3e-5 nm from 230 to 1700 nm, 6e-5 nm at 200 nm, 3e-4
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from libsedge.errors import AxisError
 
@@ -48,6 +50,17 @@ def air_to_vacuum(nm: np.ndarray | float) -> np.ndarray:
     for _ in range(4):
         vacuum = values * _index(vacuum)
     return np.asarray(vacuum)
+
+
+def named_axis(name: str) -> tuple[float, str | None]:
+    """What an axis' name says: the factor that makes nm of its unit (1 where it names none), and its medium, if any."""
+    unit = 1.0
+    if re.search(r"angstr|Å|[\[(]\s*A\s*[\])]", name) or re.search(r"angstr", name, re.IGNORECASE):
+        unit = 0.1
+    elif re.search(r"[µμu]m\b|micromet|micron", name):
+        unit = 1000.0
+    found = re.search(r"\b(air|vac(?:uum)?)\b", re.sub(r"[_\W]+", " ", name), re.IGNORECASE)
+    return unit, None if found is None else ("air" if found[1].lower() == "air" else "vacuum")
 
 
 def in_order(wavelength: np.ndarray) -> tuple[np.ndarray | None, int]:

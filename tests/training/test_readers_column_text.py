@@ -1,4 +1,4 @@
-"""Two columns in every locale: any dialect is read back; the ambiguous and the broken is refused."""
+"""Columns of text in every locale: any dialect is read back; the ambiguous and the broken is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from libsedge.errors import AxisError, FileFormatError
+from libsedge.errors import AxisError, FileFormatError, SedgeError
 from libsedge_training import readers
 
 ROWS = [(240.5, 1.5), (241.25, -3.0), (242.0, 7e5)]
@@ -60,7 +60,8 @@ def test_dialects(tmp_path, text):
         ("240;1\n241;2.5\n242;2,5\n", "line 2"),
         ("240,5,1,5\n241,5,2,5\n", "no known format"),
         ("a\nb\nc\n240.5,1.5\n", "no known format"),
-        ("240.5,1.5,3.5\n241.5,1.5,3.5\n", "no known format"),
+        ("240,1,3\n241,1,3\n", "no known format"),  # 240.1 and 3, or 240 and two shots?
+        ("240.5,1.5,3.5\n241.5,1.5\n", "line 2: has 2 values where 3 belong"),
         ("", "no known format"),
     ],
 )
@@ -79,6 +80,57 @@ def test_air_is_converted_only_when_said(tmp_path):
     text = "393.366,1\n393.466,2\n"
     assert reading(tmp_path, text).wavelength[0] == 393.366
     assert reading(tmp_path, text, medium="air").wavelength[0] == pytest.approx(393.4775, abs=3e-4)
+
+
+SOLIS = (
+    "".join(f"{200 + i / 4:.2f}\t{i}\n" for i in range(9))
+    + "\n\nDate and Time:\tMon 1 Jan 2024\nGain:\t3.5\n"
+)
+LONG = "".join(f"Setting {i}: {i}\n" for i in range(20)) + "Wavelength (nm)\tShot 1\tShot 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "axis", "counts"),
+    [
+        ("Wavelength [nm];shot1;shot2\n240,5;1,5;2\n241,5;-3;4\n", [240.5, 241.5], [[1.5, -3], [2, 4]]),
+        (LONG + "240.5\t1\t2\n241.5\t3\t4\n242\t5\t6\n", [240.5, 241.5, 242], [[1, 3, 5], [2, 4, 6]]),
+        (",wavelength,intensity\n0,240.5,1\n1,241.5,2\n", [240.5, 241.5], [[1, 2]]),  # as pandas writes
+        ("0\t240.5\t1\n1\t241.5\t2\n2\t242\t3\n", [240.5, 241.5, 242], [[1, 2, 3]]),
+        ("Intensity,Wavelength\n1.5,240.5\n2,241.5\n", [240.5, 241.5], [[1.5, 2]]),
+        ("wl nm,shot 1,shot 2,mean\n240.5,1,3,2\n241.5,2,4,3\n", [240.5, 241.5], [[1, 2], [3, 4]]),
+        ('"wavelength","intensity"\n"240.5","1"\n"241.5","2"\n', [240.5, 241.5], [[1, 2]]),
+        ("Wavelength (Angstrom),I\n2405.0,1\n2415.0,2\n", [240.5, 241.5], [[1, 2]]),
+        (SOLIS, [200 + i / 4 for i in range(9)], [list(range(9))]),
+    ],
+)
+def test_layouts_of_laboratories(tmp_path, text, axis, counts):
+    spectra = reading(tmp_path, text)
+    np.testing.assert_allclose(spectra.wavelength, axis)
+    np.testing.assert_array_equal(spectra.counts, counts)
+
+
+def test_dark_names_and_medium_of_the_columns(tmp_path):
+    text = "Wavelength in air (nm);Dark;Quartz;Calcite\n393,366;10;1;2\n393,466;11;3;4\n"
+    spectra = reading(tmp_path, text)
+    assert spectra.wavelength[0] == pytest.approx(393.4775, abs=3e-4)
+    assert spectra.specimen.tolist() == ["Quartz", "Calcite"]
+    assert spectra.dark.tolist() == [10, 11]
+    assert reading(tmp_path, text, medium="vacuum").wavelength[0] == 393.366  # what the user says wins
+    assert reading(tmp_path, "wavelength,a,a\n240.5,1,2\n241.5,3,4\n").specimens == ["f"]  # not told apart
+    with pytest.raises(FileFormatError, match="no column of intensities"):
+        reading(tmp_path, "wavelength,dark\n240.5,1\n241.5,2\n")
+
+
+def test_echelle_orders_are_sorted_and_what_overlaps_exactly_is_refused(tmp_path):
+    """Decimal commas, semicolons, and an order that begins below the end of the one before."""
+    rows = [(199.5, 1), (200.5, 2), (200.25, 3), (201.25, 4)]
+    text = "# Mechelle\n" + "".join(f"{nm:.3f};{v:.1f}\n".replace(".", ",") for nm, v in rows)
+    spectra = reading(tmp_path, text)
+    assert spectra.wavelength.tolist() == [199.5, 200.25, 200.5, 201.25]
+    assert spectra.counts.tolist() == [[1, 3, 2, 4]]
+    assert "axis sorted, 1 step(s) went back" in spectra.source
+    with pytest.raises(AxisError, match=r"f\.dat: wavelength\[2\] = 200.5"):
+        reading(tmp_path, text.replace("200,250", "200,500"))
 
 
 DIALECTS = [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), ("  ", "."), ("  ", ",")]
@@ -107,3 +159,21 @@ def test_round_trip_in_any_locale(tmp_path, steps, values, dialect, header, end,
     spectra = reading(tmp_path, end.join([*lines, ""]))
     np.testing.assert_array_equal(spectra.wavelength, axis)
     np.testing.assert_array_equal(spectra.counts[0], counts)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from('0123456789.,;\t -eE\n#"aXnm'), max_size=120))
+def test_any_text_is_read_or_refused_by_type(tmp_path, text):
+    path = tmp_path / "f.dat"
+    path.write_text(text)
+    if readers.find(path) is None:
+        return
+    try:
+        spectra = readers.read(path)
+    except SedgeError as error:
+        named = error.file
+    else:
+        named = str(path)
+        assert (np.diff(spectra.wavelength) > 0).all()
+        assert np.isfinite(spectra.counts).all()
+    assert named == str(path)
