@@ -18,6 +18,7 @@ commands: dict[str, tuple[str, str]] = {
         f"{_HERE}.study:study",
         "Compare weighting strategies: seeds, folds by specimen, controls, intervals.",
     ),
+    "search": (f"{_HERE}.search:search", "Tune a weighting strategy on the validation specimens."),
     "reclassify": (
         f"{_HERE}.reclassify:reclassify",
         "Classify whole archives of spectra into Parquet, on one machine or many.",

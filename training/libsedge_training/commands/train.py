@@ -23,6 +23,7 @@ from libsedge_training import chemistry, fit
 from libsedge_training.model import NETS, NetSpec, macs, net_spec, read_run
 from libsedge_training.prepare import segments_for
 from libsedge_training.readers import read
+from libsedge_training.search.best import weighting_name
 
 _DEFAULT = fit.TrainConfig()
 _CONFIG = (
@@ -59,7 +60,8 @@ def _steps(spec: NetSpec, smooth: str | None, continuum: int | None) -> Preproce
     metavar="NAME",
     default=_DEFAULT.weighting,
     show_default=True,
-    help="Weights of the training spectra; see `libsedge weights --list`.",
+    callback=lambda ctx, option, name: weighting_name(name),
+    help="Weights of the training spectra; see `libsedge weights --list`. Or the best.json of `libsedge search`.",
 )
 @click.option("--epochs", type=int, default=_DEFAULT.epochs, show_default=True)
 @click.option(

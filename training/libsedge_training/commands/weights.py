@@ -14,6 +14,7 @@ from libsedge_training.model import net_spec
 from libsedge_training.prepare import preprocessed, segments_for, weights_by_distance
 from libsedge_training.readers import read
 from libsedge_training.report import metre
+from libsedge_training.search.best import weighting_name
 from libsedge_training.splits import split_by_specimen
 
 
@@ -36,7 +37,7 @@ def weights(
         return
     if spectra is None:
         raise click.UsageError("name a SET.h5, or use --list")
-    chosen = weighting.strategy(strategy)
+    chosen = weighting.strategy(weighting_name(strategy))
     data = read(spectra)
     split = split_by_specimen(data.label.tolist(), data.specimen.tolist(), seed, test_specimens)
     part = data.select(split["train"])

@@ -8,14 +8,12 @@ after the parts were read back and every row of every shard was found once.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from libsedge.errors import ConfigError, RunError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..files import dump_json, write_atomic
+from ..files import dump_json, locked, write_atomic
 from ..pool import Pool, open_pool
 from .archive import Block, Shard, shards, survey
 from .work import UNREADABLE, perform
@@ -59,7 +57,7 @@ def reclassify(
     found, left_out = shards(archives)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), open_pool(jobs, scheduler) as pool:
+    with locked(folder), open_pool(jobs, scheduler) as pool:
         stamps = [shard.stamp() for shard in found]
         surveyed = {shard.name: row for shard, row in pool.run(survey, found)}
         rows = [surveyed[shard.name] for shard in found]
@@ -80,17 +78,6 @@ def reclassify(
 def _blocks(number: int, shard: Shard, row: dict[str, Any], size: int) -> Iterator[Block]:
     for start in range(0, row["spectra"], size):
         yield Block(number, shard, row["sha256"], start, min(start + size, row["spectra"]))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """RunError where another process works on the folder; the system lets go of the lock of a killed one."""
-    with open(folder / ".lock", "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError("another process works on this folder", file=folder) from None
-        yield
 
 
 def _begin(folder: Path, plan: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""A weighting strategy's parameters, found by Optuna on the validation specimens."""
