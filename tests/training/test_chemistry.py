@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from libsedge.errors import ConfigError, RunError
 from libsedge_training import chemistry
+from libsedge_training.calibrate import choose_min_confidence
 from libsedge_training.simulate import absorption, bands, minerals, random_instrument, random_plasma
 from libsedge_training.simulate import chemistry as simulated
 from libsedge_training.spectra import SpectraSet
@@ -165,6 +166,7 @@ def test_it_learns_and_shuffled_labels_teach_nothing(small_set: SpectraSet, tmp_
     run = chemistry.train(small_set, tmp_path / "run", quick(), "specimens", threads=1)  # type: ignore[arg-type]
     assert run["preprocess"] == simulated.model_grid().to_json()
     assert run["best"]["accuracy"] > 0.75
+    assert run["min_coverage"] == 1.0
     names = small_set.specimens
     labels = [small_set.label[small_set.specimen == name][0] for name in names]
     shuffled = dict(zip(names, np.random.default_rng(0).permutation(labels).tolist(), strict=True))
@@ -205,6 +207,13 @@ def test_wrong_plans_are_refused() -> None:
         simulated.make_plan("x.h5", 1, names=["unobtainium"])
     with pytest.raises(ConfigError, match="spectra"):
         simulated.make_plan("x.h5", 1, spectra=-1)
+
+
+def test_the_bundle_accepts_every_answer() -> None:
+    """A run's own share of accepted answers reaches the threshold; the usual share would refuse the unsure ones."""
+    confidence, right = np.linspace(0.2, 0.99, 50), np.arange(50) > 20
+    assert choose_min_confidence(confidence, right, chemistry.MIN_COVERAGE) <= confidence.min()
+    assert choose_min_confidence(confidence, right) > confidence.min()
 
 
 def test_train_says_what_is_missing(tmp_path: Path) -> None:
