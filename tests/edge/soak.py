@@ -4,7 +4,8 @@ against the sender's truth.
     python tests/edge/soak.py --frames 1000000 --out build/soak
 
 The frames are spectra of 5,400 channels drawn at random, the model a small net with random weights: what is
-tested is that every frame is accounted for, not what is decided. A third of the frames goes to each damage.
+tested is that every frame is accounted for, not what is decided. A third of the frames goes to each damage. Every
+`SWAP_EVERY` frames or so another version of the model is activated and SIGHUP sent: all of them must have decided.
 `soak.json` has the counts of every part and of all; the exit code is 1 when one differs from the truth.
 """
 
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,12 +33,16 @@ from conftest import build_tiny_model
 from libsedge import __version__
 from libsedge.frame import Frame
 from libsedge.journal_reader import JournalReader
+from libsedge.model_store import ModelStore
 from libsedge.senders.tcp import send
 from libsedge.senders.truth import Truth, damaged
 from libsedge.store import write_store
+from small_bundle import KEY, forge, relist
 
 DAMAGE = (0.001, 0.1, 0.5)
 CHANNELS = 5400
+#: another model comes about every so many frames of a part, at most so often
+SWAP_EVERY, MOST_SWAPS = 20_000, 5
 #: resident memory may grow by so much between the first tenth of a part and its end, bytes
 MAX_GROWTH = 8 << 20
 
@@ -51,11 +57,40 @@ def spectra(n: int, seed: int) -> Iterator[Frame]:
         yield Frame(0x50AC, 0, i, 10**18 + i * 10**7, 100, 2500, 0, pool[i % 64])
 
 
+def installed(bundle: Path, folder: Path, count: int) -> ModelStore:
+    """A store with `count` versions of one model, the first of them current."""
+    folder.mkdir()
+    for counter in range(1, count + 1):
+        file = folder.parent / f"{folder.name}-{counter}.sedge"
+        shutil.copy(bundle, file)
+
+        def change(members: dict[str, bytes], manifest: dict[str, Any], counter: int = counter) -> None:
+            manifest.update(version=f"1.{counter}.0", counter=counter)
+            relist(members, manifest)
+
+        forge(file, KEY, change)
+        store, _ = ModelStore.install(file, folder)
+    store.activate("1.1.0")
+    return store
+
+
 class Server:
     """`libsedge run` on a free port; its memory is looked at every fifth of a second."""
 
-    def __init__(self, bundle: Path, home: Path, axis: Path, journal: Path) -> None:
-        command = [sys.executable, "-c", "from libsedge.cli import main; main()", "run", str(bundle)]
+    def __init__(
+        self, store: ModelStore, swaps: int, frames: int, axis: Path, journal: Path, home: Path
+    ) -> None:
+        self._store, self._swaps, self._frames = store, swaps, frames
+        #: versions that the run said it changed to
+        self.swapped = 0
+        command = [
+            sys.executable,
+            "-c",
+            "from libsedge.cli import main; main()",
+            "run",
+            "--store",
+            str(store.folder),
+        ]
         command += ["--source", "tcp:0", "--axis", str(axis), "--journal", str(journal), "--json"]
         self.process = subprocess.Popen(
             command,
@@ -79,8 +114,16 @@ class Server:
     def _drain(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
+            asked = 0
             for line in lines:
                 print("  " + line.rstrip(), flush=True)
+                self.swapped += "decides from now on" in line
+                if match := re.match(r"received (\d+)", line):
+                    due = int(match[1]) >= self._frames * (asked + 1) / (self._swaps + 1)
+                    if asked < self._swaps and asked == self.swapped and due:
+                        asked += 1
+                        self._store.activate(f"1.{asked + 1}.0")
+                        self.process.send_signal(signal.SIGHUP)
 
     def _watch(self) -> None:
         process = psutil.Process(self.process.pid)
@@ -106,13 +149,16 @@ class Server:
 def part(folder: Path, bundle: Path, home: Path, axis: Path, frames: int, damage: float) -> dict[str, Any]:
     """One degree of damage: what was sent, what the run says, and where they differ."""
     journal, truth = folder / f"soak-{damage}.db", Truth()
-    server = Server(bundle, home, axis, journal)
+    swaps = min(MOST_SWAPS, frames // SWAP_EVERY)
+    store = installed(bundle, folder / f"models-{damage}", swaps + 1)
+    server = Server(store, swaps, frames, axis, journal, home)
     pieces = damaged(spectra(frames, 1), damage, round(damage * 1000), truth)
     acknowledged, _, seconds = send("127.0.0.1", server.port, pieces, truth, rate_hz=None, wait_s=60)
     report = server.finish()
     ledger, table = report["ledger"], truth.table()
     with JournalReader(journal) as reader:
         verdict = reader.verify()
+        decided_by = len({record.model for record in reader.records()})
     stream = ledger["streams"][0]
     expected = {
         "journaled": table["intact"],
@@ -126,6 +172,8 @@ def part(folder: Path, bundle: Path, home: Path, axis: Path, frames: int, damage
         "in_flight": 0,
         "unaccounted": 0,
         "damaged_rows": 0,
+        "swaps": swaps,
+        "models": swaps + 1,
     }
     found = {
         "journaled": ledger["journaled"],
@@ -139,6 +187,8 @@ def part(folder: Path, bundle: Path, home: Path, axis: Path, frames: int, damage
         "in_flight": ledger["in_flight"],
         "unaccounted": ledger["unaccounted"],
         "damaged_rows": verdict.damaged_rows + len(verdict.problems),
+        "swaps": server.swapped,
+        "models": decided_by,
     }
     tenth = max(1, len(server.rss) // 10)
     start, end = server.rss[min(tenth, len(server.rss) - 1)], server.rss[-2 if len(server.rss) > 1 else -1]
@@ -160,6 +210,7 @@ def part(folder: Path, bundle: Path, home: Path, axis: Path, frames: int, damage
         "shed": sum(ledger["shed"].values()),
         "gaps": stream["gaps"],
         "unaccounted": ledger["unaccounted"],
+        "swaps": server.swapped,
         "frames_per_s": round(table["frames"] / seconds, 1),
         "seconds": round(seconds, 1),
         "latency": report["latency"],
@@ -176,6 +227,7 @@ def soak(frames: int, out: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = build_tiny_model(folder)
+        os.environ["LIBSEDGE_HOME"] = str(model.home)  # who signs is asked here too, by the store
         axis = folder / "axis.h5"
         write_store(
             axis,
@@ -196,7 +248,7 @@ def soak(frames: int, out: Path) -> dict[str, Any]:
     for one in parts:
         for reason, count in one["rejected"].items():
             rejected[reason] = rejected.get(reason, 0) + count
-    names = ("sent", "received", "journaled", "duplicate", "shed", "gaps", "unaccounted")
+    names = ("sent", "received", "journaled", "duplicate", "shed", "gaps", "unaccounted", "swaps")
     result = {
         **{name: sum(one[name] for one in parts) for name in names},
         "rejected": dict(sorted(rejected.items())),

@@ -13,9 +13,7 @@ pytest.importorskip("libsedge_native.generate", reason="the generator is not ins
 
 import soak
 
-KEYS = (
-    "sent received journaled duplicate rejected shed gaps unaccounted frames_per_s latency rss_start rss_end"
-)
+KEYS = "sent received journaled duplicate rejected shed gaps unaccounted swaps frames_per_s latency rss_start rss_end"
 
 
 def test_small_soak_equals_the_truth(tmp_path: Path) -> None:
