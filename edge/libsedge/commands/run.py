@@ -93,7 +93,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     "spec",
     required=True,
     metavar="SPEC",
-    help="replay:, tcp:, udp:, ccsds:, serial:, zmq:, folder: or simulated:, and what it needs.",
+    help="replay:, tcp:, udp:, ccsds:, serial:, zmq:, folder:, seabreeze: or simulated:, and what it needs.",
 )
 @click.option(
     "--journal", "journal_path", required=True, type=click.Path(), help="SQLite file; made where absent."

@@ -22,6 +22,7 @@ SOURCES: dict[str, str] = {
     "serial": "libsedge.sources.serial:open_serial",
     "zmq": "libsedge.sources.zmq:open_zmq",
     "folder": "libsedge.sources.folder:open_folder",
+    "seabreeze": "libsedge.sources.seabreeze:open_seabreeze",
     "simulated": "libsedge.sources.simulated:open_simulated",
 }
 
