@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from libsedge.errors import AxisError, ConfigError, FileFormatError
 from libsedge_training.commands.import_ import import_
-from libsedge_training.readers.importing import covered, import_folder, read_table
+from libsedge_training.readers.importing import covered, import_folder
+from libsedge_training.readers.labels_table import ImportNote, read_table
 from libsedge_training.spectra import SpectraSet
 
 DATA = Path(os.environ.get("LIBSEDGE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -98,7 +99,8 @@ def test_an_unreadable_file_is_named_with_its_row(folder: Path) -> None:
     [
         "",
         "file\na.csv\n",
-        "file,label,colour\na.csv,x,red\n",
+        "file,colour\na.csv,red\n",
+        "file,label,distance,distance mm\na.csv,x,2,2000\n",
         "file,label,label\na.csv,x,x\n",
         "file,label\n",
     ],
@@ -106,6 +108,54 @@ def test_an_unreadable_file_is_named_with_its_row(folder: Path) -> None:
 def test_a_table_that_is_none(folder: Path, text: str) -> None:
     with pytest.raises(FileFormatError, match="labels"):
         read_table(table(folder, text), folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Filename\tClass\tSample\tDistance (m)\na.csv\tbasalt\tB1\t2,5\nb\t\tB2\tNaN\nc.csv\tsteel\t\t4 m\n",
+        "sample_id;Distance [mm];mineral class;file name\n"
+        "B1;2500;basalt;files/a.csv\nB2;;;B.CSV\n;4000;steel;sub\\c.csv\n",
+    ],
+)
+def test_spellings_of_the_table(folder: Path, text: str) -> None:
+    """Other names of the columns, tabs, millimetres, missing extensions and subfolders, the folder's own name."""
+    spectra, left = import_folder(folder, table(folder, text))
+    expected, _ = import_folder(folder, table(folder, GOOD))
+    assert spectra.label.tolist() == expected.label.tolist()
+    assert spectra.specimen.tolist() == expected.specimen.tolist()
+    np.testing.assert_allclose(spectra.distance_m, expected.distance_m)
+    np.testing.assert_array_equal(spectra.counts, expected.counts)
+    assert left == ["extra.csv"]
+
+
+def test_what_is_not_used_or_not_unique_is_said(folder: Path) -> None:
+    text = "file,label,class,colour\na.csv,basalt,igneous,red\n"  # two columns for the label: the first name counts
+    with pytest.warns(ImportNote, match=r"labels\.csv: columns not used: class, colour"):
+        spectra, _ = import_folder(folder, table(folder, text))
+    assert spectra.classes == ["basalt"]
+    spectrum(folder / "other" / "c.csv", np.arange(300.0, 310.0), np.ones(10))
+    with pytest.raises(FileFormatError, match="several files below"):
+        import_folder(folder, table(folder, "file,label\nc.csv,steel\n"))
+    with pytest.raises(FileFormatError, match="distance_mm"):
+        import_folder(folder, table(folder, "file,label,distance\na.csv,steel,1545\n"))
+
+
+def test_labels_that_a_file_holds_are_kept(folder: Path) -> None:
+    axis = np.arange(300.0, 340.0)
+    SpectraSet(np.ones((3, 40)), axis, specimen=["p", "q", "q"], label=["salt", "ore", "ore"]).save(
+        folder / "own.h5"
+    )
+    spectra, _ = import_folder(folder, table(folder, "file,label\nown.h5,\n"))
+    assert spectra.label.tolist() == ["salt", "ore", "ore"]
+    spectra, _ = import_folder(folder, table(folder, "file,label\nown.h5,steel\n"))
+    assert spectra.classes == ["steel"]
+
+
+def test_a_file_that_costs_most_of_the_axis_is_named(folder: Path) -> None:
+    spectrum(folder / "b.csv", 300 + 0.1 * np.arange(30), np.ones(30))
+    with pytest.warns(ImportNote, match=r"every file covers 30; line 3 \(b\.csv\) alone 30"):
+        import_folder(folder, table(folder, GOOD))
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
@@ -184,6 +234,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "3 spectra of 3 specimens in 2 classes, 200 of 200 channels valid, 1 unlabelled" in result.output
     assert "not in the table: extra.csv" in result.output
+    assert "warning" not in result.output
     assert SpectraSet.load(out).specimens == ["B1", "B2", "c"]
     assert isinstance(CliRunner().invoke(import_, arguments).exception, ConfigError)  # never over an old set
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from libsedge.errors import ConfigError
     "table",
     type=click.Path(path_type=Path),
     required=True,
-    help="CSV: file, label, specimen, distance_m; optional spectra, medium.",
+    help="CSV: file, label, specimen, distance_m (or distance_mm); optional spectra, medium.",
 )
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Store (.h5)."
@@ -42,7 +43,11 @@ def import_(folder: Path, table: Path, output: Path, quiet: bool) -> None:
             bar = stack.enter_context(Progress(console=Console(stderr=True)))
             task = bar.add_task("reading files", total=None)
             advance = lambda: bar.advance(task)  # noqa: E731
+        said = stack.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("always")
         spectra, left = import_folder(folder, table, advance=advance)
+    for text in dict.fromkeys(str(warning.message) for warning in said):
+        click.echo(f"warning: {text}", err=True)
     spectra.save(output)
     unlabelled = int((spectra.label == "").sum())
     click.echo(

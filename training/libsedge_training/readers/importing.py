@@ -1,13 +1,4 @@
-"""Anyone's files and a table of what they are, as one `SpectraSet` on one axis.
-
-The table is CSV (comma, or semicolon with decimal commas allowed) with a header row:
-
-* ``file``: path below the folder of the files; several rows may name different spectra of one file;
-* ``label``: the class, empty = unlabelled;
-* ``specimen``: the physical thing that was shot; empty = what the file says, else its stem;
-* ``distance_m``: stand-off; empty = what the file says;
-* ``spectra`` (optional): which of the file's spectra, counted from 0, such as ``0-9 20-29``; empty = all;
-* ``medium`` (optional): ``air`` or ``vacuum`` of the file's axis; empty = the format's rule.
+"""Anyone's files and a table of what they are (`labels_table`), as one `SpectraSet` on one axis.
 
 Axes that differ are resampled linearly onto that of the first row. A channel that some file does not cover, or that
 lies in a gap of its axis (a step above five times the local spacing) or beside one of its masked channels, is masked
@@ -16,105 +7,19 @@ for the whole set: nothing is interpolated across a gap. A dark spectrum is then
 
 from __future__ import annotations
 
-import csv
-import re
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from libsedge.errors import AxisError, ConfigError, FileFormatError, SedgeError
+from libsedge.errors import AxisError, ConfigError, SedgeError
 
 from ..spectra import SpectraSet
 from . import find, read
-from .text import is_number, read_lines
-from .wavelength import MEDIA
+from .labels_table import Entry, ImportNote, below, read_table, refuse
 
-REQUIRED, OPTIONAL = ("file", "label"), ("specimen", "distance_m", "spectra", "medium")
 GAP_STEPS = 5.0
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?$")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the table; ``line`` counts from 1 in the table's file."""
-
-    line: int
-    file: Path
-    label: str
-    specimen: str
-    distance_m: float | None
-    spectra: tuple[int, ...] | None
-    medium: str | None
-
-
-def _refuse(table: Path, line: int, column: str, why: str, value: object) -> FileFormatError:
-    return FileFormatError(why, file=table, field=f"row in line {line}, {column}", value=value)
-
-
-def _distance(text: str, comma: bool) -> float | None:
-    if not text:
-        return None
-    value = float(text.replace(",", ".")) if is_number(text, decimal_comma=comma) else -1.0
-    if not 0 < value < np.inf:
-        raise ValueError("must be a positive number of metres, or empty")
-    return value
-
-
-def _spectra(text: str) -> tuple[int, ...] | None:
-    chosen: list[int] = []
-    for item in re.split(r"[\s,;]+", text.strip()) if text.strip() else []:
-        match = _RANGE.match(item)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first or last > 10_000_000:
-            raise ValueError("must be numbers or ranges from 0 on, such as 0-9 20-29")
-        chosen += range(first, last + 1)
-    if len(set(chosen)) != len(chosen):
-        raise ValueError("names a spectrum twice")
-    return tuple(chosen) or None
-
-
-def read_table(table: Path, folder: Path) -> list[Entry]:
-    """The rows of a table of labels; `FileFormatError` names the line and the column that is wrong."""
-    lines = read_lines(table)
-    separator = ";" if ";" in lines[0] else ","
-    rows = [(i, row) for i, row in enumerate(csv.reader(lines, delimiter=separator), 1)]
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
-    unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
-    if any(name not in names for name in REQUIRED) or unknown or len(set(names)) != len(names):
-        why = f"needs the columns {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}, each once"
-        raise FileFormatError(why, file=table, field="line 1", value=names)
-    entries = []
-    root = folder.resolve()
-    for line, cells in rows[1:]:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(names):
-            raise _refuse(table, line, "cells", f"has {len(cells)} cells where {len(names)} belong", cells)
-        row = {name: cell.strip() for name, cell in zip(names, cells, strict=True)}
-        path = folder / row["file"]
-        if not row["file"] or root not in path.resolve().parents:
-            raise _refuse(table, line, "file", f"must name a file below {folder.name}", row["file"])
-        if not path.is_file():
-            raise _refuse(table, line, "file", "does not exist", row["file"])
-        medium = row.get("medium", "").lower() or None
-        if medium not in (None, *MEDIA):
-            raise _refuse(table, line, "medium", f"must be one of {MEDIA}, or empty", medium)
-        values: dict[str, object] = {}
-        for name, convert in (
-            ("distance_m", lambda t: _distance(t, separator == ";")),
-            ("spectra", _spectra),
-        ):
-            try:
-                values[name] = convert(row.get(name, ""))
-            except ValueError as error:
-                raise _refuse(table, line, name, str(error), row[name]) from error
-        entries.append(
-            Entry(line, path, row["label"], row.get("specimen", ""), medium=medium, **values)  # type: ignore[arg-type]
-        )
-    if not entries:
-        raise FileFormatError("has no row below its header", file=table)
-    return entries
 
 
 def _read(table: Path, entry: Entry) -> tuple[SpectraSet, tuple[Path, ...]]:
@@ -129,14 +34,14 @@ def _read(table: Path, entry: Entry) -> tuple[SpectraSet, tuple[Path, ...]]:
             medium=entry.medium,
             distance_m=entry.distance_m,
             specimen=entry.specimen or None,
-            label=entry.label,
+            label=entry.label or None,
         )
     except SedgeError as error:
-        raise _refuse(table, entry.line, "file", str(error), entry.file.name) from error
+        raise refuse(table, entry.line, "file", str(error), entry.file.name) from error
     if entry.spectra is not None:
         if max(entry.spectra) >= len(spectra):
             why = f"the file has {len(spectra)} spectra, counted from 0"
-            raise _refuse(table, entry.line, "spectra", why, max(entry.spectra))
+            raise refuse(table, entry.line, "spectra", why, max(entry.spectra))
         spectra = spectra.select(np.array(entry.spectra))
     return spectra, tuple(members)
 
@@ -183,22 +88,21 @@ def import_folder(
         for row in rows:
             if taken.setdefault(row, entry.line) != entry.line:
                 why = f"its spectrum {row} is already in the row in line {taken[row]}"
-                raise _refuse(table, entry.line, "file", why, entry.file.name)
-        for name in spectra.specimens:
-            label, line = labels.setdefault(name, (entry.label, entry.line))
-            if label != entry.label:
+                raise refuse(table, entry.line, "file", why, entry.file.name)
+        for name, own in sorted(set(zip(spectra.specimen.tolist(), spectra.label.tolist(), strict=True))):
+            label, line = labels.setdefault(name, (own, entry.line))
+            if label != own:
                 why = f"the specimen is labelled {label!r} in line {line}: a specimen has one label"
-                raise _refuse(table, entry.line, "label", f"{name!r}: {why}", entry.label)
+                raise refuse(table, entry.line, "label", f"{name!r}: {why}", own)
         if sets and spectra.quantity != sets[0].quantity:
             why = f"holds {spectra.quantity}, the first row {sets[0].quantity}: these are not one set"
-            raise _refuse(table, entry.line, "file", why, entry.file.name)
+            raise refuse(table, entry.line, "file", why, entry.file.name)
         sets.append(spectra)
         used.update({member: used[min(members)] for member in members})
         advance()
     joined = _join(table, entries, sets)
-    everything = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     left = [
-        str(p.relative_to(folder)) for p in everything if p not in used and p.resolve() != table.resolve()
+        str(p.relative_to(folder)) for p in below(folder) if p not in used and p.resolve() != table.resolve()
     ]
     return joined, left
 
@@ -224,6 +128,11 @@ def _join(table: Path, entries: list[Entry], sets: list[SpectraSet]) -> SpectraS
         if not mask.any():
             why = "no wavelength is left that this file and those above it all cover"
             raise AxisError(why, file=table, field=f"row in line {entry.line}, file", value=entry.file.name)
+    if mask.sum() < axis.size / 2:
+        entry, part = min(zip(entries, moved, strict=True), key=lambda pair: int(pair[1].mask.sum()))
+        why = f"{table.name}: of {axis.size} channels of line {entries[0].line} every file covers {int(mask.sum())};"
+        why += f" line {entry.line} ({entry.file.name}) alone {int(part.mask.sum())}"
+        warnings.warn(why, ImportNote, stacklevel=2)
     for part in moved:
         part.counts[:, ~mask] = 0.0
     joined = SpectraSet.concat([replace(part, mask=mask) for part in moved])
