@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from libsedge.errors import AxisError, ConfigError, FileFormatError
 from libsedge_training.commands.import_ import import_
+from libsedge_training.readers import importing
 from libsedge_training.readers.importing import covered, import_folder
 from libsedge_training.readers.labels_table import ImportNote, read_table
 from libsedge_training.spectra import SpectraSet
@@ -135,7 +136,7 @@ def test_what_is_not_used_or_not_unique_is_said(folder: Path) -> None:
         spectra, _ = import_folder(folder, table(folder, text))
     assert spectra.classes == ["basalt"]
     spectrum(folder / "other" / "c.csv", np.arange(300.0, 310.0), np.ones(10))
-    with pytest.raises(FileFormatError, match="several files below"):
+    with pytest.raises(FileFormatError, match=r"is 2 files below files: say which, such as other/c\.csv"):
         import_folder(folder, table(folder, "file,label\nc.csv,steel\n"))
     with pytest.raises(FileFormatError, match="distance_mm"):
         import_folder(folder, table(folder, "file,label,distance\na.csv,steel,1545\n"))
@@ -212,6 +213,14 @@ def test_masked_channels_cover_nothing() -> None:
     assert covered(spectra, axis).tolist() == mask.tolist()  # its own axis: exactly its own mask
     expected = [False, True, True, False, False, False, True, True, False]
     assert covered(spectra, points).tolist() == expected
+
+
+def test_local_spacing_against_a_loop() -> None:
+    for size in (1, 3, 9, 20, 60):
+        steps = np.random.default_rng(size).uniform(0.01, 2.0, size)
+        expected = [sorted(steps[max(0, i - 8) : i + 9]) for i in range(size)]
+        middles = [(row[(len(row) - 1) // 2] + row[len(row) // 2]) / 2 for row in expected]
+        np.testing.assert_allclose(importing._local(steps), middles)
 
 
 def test_darks_are_subtracted_before_resampling(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from libsedge.errors import AxisError, ConfigError, SedgeError
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..spectra import SpectraSet
 from . import find, read
@@ -50,11 +51,19 @@ def covered(spectra: SpectraSet, axis: np.ndarray) -> np.ndarray:
     """Which points of ``axis`` [m] are valid channels of ``spectra`` or lie between two neighbouring ones, bool [m]."""
     wavelength = spectra.wavelength
     steps = np.diff(wavelength)
-    local = np.array([np.median(steps[max(0, i - 8) : i + 9]) for i in range(steps.size)])
+    local = _local(steps)
     sound = (steps <= GAP_STEPS * local) & spectra.mask[:-1] & spectra.mask[1:]
     right = np.clip(np.searchsorted(wavelength, axis, side="left"), 1, wavelength.size - 1)
     inside = (axis >= wavelength[0]) & (axis <= wavelength[-1])
     return np.asarray(inside & sound[right - 1]) | np.isin(axis, wavelength[spectra.mask])
+
+
+def _local(steps: np.ndarray, reach: int = 8) -> np.ndarray:
+    """The median of each step and its ``reach`` neighbours on either side, fewer at the ends."""
+    inner = np.median(sliding_window_view(np.pad(steps, reach), 2 * reach + 1), axis=1)
+    for i in (*range(min(reach, steps.size)), *range(max(0, steps.size - reach), steps.size)):
+        inner[i] = np.median(steps[max(0, i - reach) : i + reach + 1])
+    return np.asarray(inner)
 
 
 def resample(spectra: SpectraSet, axis: np.ndarray) -> SpectraSet:

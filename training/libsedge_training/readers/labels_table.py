@@ -152,6 +152,15 @@ def _locate(folder: Path, name: str, files: Sequence[Path]) -> Path | None:
     return None
 
 
+def _why_not(folder: Path, name: str, files: Sequence[Path]) -> str:
+    here = f"below {folder.resolve().name}"
+    alike = [p for p in files if Path(name).name in (p.name, p.stem)]
+    if len(alike) > 1:
+        return f"is {len(alike)} files {here}: say which, such as {alike[0].relative_to(folder)}"
+    inside = name and folder.resolve() in (folder / name).resolve().parents
+    return f"does not exist {here}" if inside else f"must name a file {here}"
+
+
 def below(folder: Path) -> list[Path]:
     """Every file below the folder that is not hidden, sorted."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
@@ -174,10 +183,8 @@ def read_table(table: Path, folder: Path) -> list[Entry]:
         row = {name: cells[place].strip() for name, place in columns.items()}
         path = _locate(folder, row["file"], files) if row["file"] else None
         if path is None:
-            root = folder.resolve()
-            inside = row["file"] and root in (folder / row["file"]).resolve().parents
-            why = "does not exist, or is several files" if inside else "must name a file"
-            raise refuse(table, line, "file", f"{why} below {folder.name}", row["file"])
+            why = _why_not(folder, row["file"], files)
+            raise refuse(table, line, "file", why, row["file"])
         medium = row.get("medium", "").lower() or None
         if medium not in (None, *MEDIA):
             raise refuse(table, line, "medium", f"must be one of {MEDIA}, or empty", medium)
