@@ -178,9 +178,15 @@ def check_labels(labels: Any, classes: int) -> list[str]:
 
 
 def check_calibration(calibration: Any) -> dict[str, Any]:
-    """calibration.json: temperature (> 0), three thresholds, and the quantisation of the logits."""
+    """calibration.json: temperature (> 0), three thresholds, the quantisation of the logits; `max_error`, where an
+    error of the accepted spectra is promised."""
     member = "calibration.json"
-    _keys(calibration, _CALIBRATION_KEYS, member)
+    if isinstance(calibration, dict) and "max_error" in calibration:
+        _number(calibration, "max_error", 0.0, 1.0, member)
+        required = {key: value for key, value in calibration.items() if key != "max_error"}
+    else:
+        required = calibration
+    _keys(required, _CALIBRATION_KEYS, member)
     _number(calibration, "temperature", 1e-6, 1e6, member)
     _number(calibration, "logit_scale", 1e-30, 1e30, member)
     _number(calibration, "min_confidence", 0.0, 1.0, member)

@@ -104,6 +104,8 @@ def test_a_manifest_without_the_counter_is_refused(good: Path) -> None:
         ("calibration.json", json_bytes(CALIBRATION).replace(b"1.5", b"1e999"), "not a finite number"),
         ("calibration.json", b'{"temperature": 1, "temperature": 2}', "repeats a key"),
         ("calibration.json", json_bytes(CALIBRATION | {"logit_zero_point": 128}), "logit_zero_point"),
+        ("calibration.json", json_bytes(CALIBRATION | {"max_error": 1.1}), "max_error"),
+        ("calibration.json", json_bytes(CALIBRATION | {"max_err": 0.1}), "exactly the keys"),
         ("preprocess.json", b"{}", r"preprocess\.json"),
         ("goldens/inputs.npy", b"\x93NUMPY", "canonical .npy"),
         ("goldens/inputs.npy", b"hello" * 100, "canonical .npy"),

@@ -93,6 +93,19 @@ def test_nothing_saturated_still_allows_the_floor() -> None:
     assert found.max_saturated_fraction == c.SATURATED_FLOOR
 
 
+def test_a_promise_takes_the_place_of_the_rule_and_is_recorded() -> None:
+    logits, target = drawn(900, 0.5)
+    specimen, more = np.arange(900) // 3, (np.ones(900), np.zeros(900), None, c.MIN_COVERAGE)
+    strict, loose = (c.calibrate(logits, target, *more, e, specimen)[0] for e in (0.1, 0.3))
+    assert strict.to_json(0.07, 3)["max_error"] == 0.1
+    assert check_calibration(strict.to_json(0.07, 3))["max_error"] == 0.1
+    assert strict.min_confidence > loose.min_confidence
+    without, _ = c.calibrate(logits, target, *more)
+    assert "max_error" not in without.to_json(0.07, 3)
+    with pytest.raises(DatasetError, match="300 validation specimens"):
+        c.calibrate(logits, target, *more, 0.001, specimen)
+
+
 def test_empty_or_non_finite_is_refused() -> None:
     logits, target = drawn(5, 1.0)
     with pytest.raises(DatasetError, match="needs validation spectra"):

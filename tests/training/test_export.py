@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from libsedge import keys
 from libsedge.bundle import Bundle, target
 from libsedge.cli import main
-from libsedge.errors import ConfigError, ModelError, RunError, SelfTestError, ToolchainError
+from libsedge.errors import ConfigError, DatasetError, ModelError, RunError, SelfTestError, ToolchainError
 from libsedge.preprocess import Preprocessor
 from libsedge_native import emulate, ir, onnx_import, reference, verify
 from libsedge_native.generate import GeneratedModel, generate
@@ -176,12 +176,21 @@ def compiled_before(exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("compiled_before")
-def test_a_run_that_was_not_evaluated_says_so(trained: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_not_evaluated_says_so_and_a_promise_is_recorded(
+    trained: Path, tmp_path: Path
+) -> None:
     shutil.copytree(trained / "run", tmp_path / "run")
     (tmp_path / "run" / "evaluation.json").unlink()
     bundle = export.export_run(
-        tmp_path / "run", tmp_path / "a.sedge", data=trained / "set.h5", name="lines", goldens=2
+        tmp_path / "run",
+        tmp_path / "a.sedge",
+        data=trained / "set.h5",
+        name="lines",
+        goldens=2,
+        max_error=0.9,
     )
+    assert bundle.calibration["max_error"] == 0.9
+    assert "so that at most 0.9 of the accepted" in bundle.members["MODEL_CARD.md"].decode()
     assert "Not measured: the run had no evaluation.json" in bundle.members["MODEL_CARD.md"].decode()
     assert len(bundle.goldens[0]) == 2
 
@@ -209,11 +218,22 @@ def test_without_a_key_nothing_is_done(
         ({"version": "1"}, "--version"),
         ({"counter": 0}, "--counter"),
         ({"goldens": 0}, "--goldens"),
+        ({"max_error": 1.0}, "--max-error"),
     ],
 )
 def test_wrong_options_are_refused_first(trained: Path, tmp_path: Path, options: dict, field: str) -> None:
     with pytest.raises(ConfigError, match=field):
         export.export_run(trained / "run", tmp_path / "a.sedge", **options)
+    nothing_written(tmp_path)
+
+
+def test_a_promise_that_the_specimens_cannot_prove_is_refused_early(trained: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    with pytest.raises(DatasetError, match=r"--max-error = 0\.05.*3 validation specimens"):
+        export.export_run(
+            trained / "run", tmp_path / "a.sedge", max_error=0.05, say=lambda step, text: steps.append(step)
+        )
+    assert steps == ["run"]
     nothing_written(tmp_path)
 
 
@@ -323,7 +343,11 @@ def test_a_bundle_for_two_machines_runs_on_both(trained: Path, tmp_path: Path) -
         main, ["export", str(trained / "run"), "-o", str(out), "--target", "aarch64-linux"]
     )
     assert result.exit_code == 0, result.output
-    for cpu in ("cortex-a53 (neon, scalar)", "cortex-a76 (neondot, neon, scalar)", "max (i8mm, neondot, neon, scalar)"):
+    for cpu in (
+        "cortex-a53 (neon, scalar)",
+        "cortex-a76 (neondot, neon, scalar)",
+        "max (i8mm, neondot, neon, scalar)",
+    ):
         assert f"aarch64-linux, emulated {cpu}: 0 of " in result.output
     bundle = Bundle.open(out)
     assert bundle.targets == ["aarch64-linux", "x86_64-linux"]

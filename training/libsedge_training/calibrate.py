@@ -4,7 +4,8 @@
   (Guo et al., ICML 2017, arXiv:1706.04599), searched in [0.05, 20].
 * min_confidence: the smallest confidence at which the accepted validation spectra are right in
   TARGET_ACCURACY of the cases while at least MIN_COVERAGE (or the share that the run asks for) of them stay
-  accepted; where no threshold reaches that, the one of best accuracy among those that keep the coverage.
+  accepted; where no threshold reaches that, the one of best accuracy among those that keep the coverage. Where an
+  error is promised (`max_error`), the threshold is that of `promise.py` in place of all this.
 * min_contrast: halfway (geometric mean) between the 99.9th percentile of the dark frames' contrast and the
   0.1th percentile of the validation spectra's; where the two overlap or there are no dark frames, half the
   validation percentile, and `separable` is false.
@@ -14,12 +15,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from libsedge.errors import DatasetError
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 from scipy.special import log_softmax  # type: ignore[import-untyped]
+
+from . import promise
 
 TARGET_ACCURACY = 0.95
 MIN_COVERAGE = 0.8
@@ -29,15 +33,17 @@ _TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """The values of calibration.json; `to_json` adds the logits' quantisation."""
+    """The values of calibration.json; `to_json` adds the logits' quantisation. max_error : promised, or None."""
 
     temperature: float
     min_confidence: float
     min_contrast: float
     max_saturated_fraction: float
+    max_error: float | None = None
 
     def to_json(self, logit_scale: float, logit_zero_point: int) -> dict[str, float | int]:
-        return {**asdict(self), "logit_scale": logit_scale, "logit_zero_point": logit_zero_point}
+        chosen = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**chosen, "logit_scale": logit_scale, "logit_zero_point": logit_zero_point}
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,16 @@ def calibrate(
     saturated: np.ndarray,
     dark_contrast: np.ndarray | None = None,
     min_coverage: float = MIN_COVERAGE,
+    max_error: float | None = None,
+    specimen: Sequence[str] | np.ndarray = (),
 ) -> tuple[Calibration, Figures]:
     """Temperature and thresholds by the rules of this module.
 
     logits : float64 [n, classes], dequantised int8 logits of the validation spectra; target : class numbers
     [n]; contrast, saturated : the preprocessing report's contrast and share of saturated channels [n];
-    dark_contrast : contrasts of dark frames [m], or None; min_coverage : see above. Raises DatasetError for no spectra
-    or values that are not finite.
+    dark_contrast : contrasts of dark frames [m], or None; min_coverage : see above; max_error : an error to
+    promise, which needs the spectra's specimens [n]. Raises DatasetError for no spectra, values that are not finite, or
+    a promise that no threshold keeps.
     """
     if len(logits) == 0 or len({len(logits), len(target), len(contrast), len(saturated)}) != 1:
         raise DatasetError("calibration needs validation spectra", field="validation", value=len(logits))
@@ -119,12 +128,15 @@ def calibrate(
     temperature = fit_temperature(logits, target)
     confidence = np.exp(log_softmax(logits / temperature, axis=1).max(axis=1))
     right = logits.argmax(axis=1) == target
-    min_confidence = choose_min_confidence(confidence, right, min_coverage)
+    if max_error is None:
+        min_confidence = choose_min_confidence(confidence, right, min_coverage)
+    else:
+        min_confidence = promise.choose(confidence, right, specimen, max_error)
     min_contrast, separable = choose_min_contrast(contrast, dark_contrast)
     most = float(saturated[right].max()) if right.any() else 0.0
     ceiling = float(np.ceil(min(max(most, SATURATED_FLOOR), 1.0) * 1e6) / 1e6)
     accepted = confidence >= min_confidence
-    return Calibration(temperature, min_confidence, min_contrast, ceiling), Figures(
+    return Calibration(temperature, min_confidence, min_contrast, ceiling, max_error), Figures(
         accuracy=float(right.mean()),
         accepted_accuracy=float(right[accepted].mean()),
         coverage=float(accepted.mean()),

@@ -30,7 +30,7 @@ from libsedge_native.random_graph import random_inputs
 from libsedge_native.targets import compiler, isas_of, target_of
 from libsedge_native.toolchain import compile_shared
 
-from . import quantise
+from . import promise, quantise
 from .calibrate import MIN_COVERAGE, Calibration, Figures, calibrate
 from .evaluate import run_data, split_part
 from .model import fold, load_run
@@ -84,7 +84,7 @@ def noise_contrast(preprocessor: Preprocessor) -> np.ndarray:
     return np.array([report.contrast for report in reports])
 
 
-def _check_options(name: str, version: str, counter: int, goldens: int) -> None:
+def _check_options(name: str, version: str, counter: int, goldens: int, max_error: float | None) -> None:
     """What the manifest would refuse is refused before any work is done."""
     if NAME.fullmatch(name) is None:
         raise ConfigError("must be 1-64 of a-z 0-9 _ -, first a letter or digit", field="--name", value=name)
@@ -95,6 +95,8 @@ def _check_options(name: str, version: str, counter: int, goldens: int) -> None:
     for field, value in (("--counter", counter), ("--goldens", goldens)):
         if value < 1:
             raise ConfigError("must be at least 1", field=field, value=value)
+    if max_error is not None and not 0 < max_error < 1:
+        raise ConfigError("must be between 0 and 1", field="--max-error", value=max_error)
 
 
 def _choose(net: Any, train: np.ndarray, held: np.ndarray, name: str, say: Say) -> quantise.Choice:
@@ -194,6 +196,7 @@ def _calibrate(
     logits: np.ndarray,
     config: PreprocessConfig,
     min_coverage: float,
+    max_error: float | None,
     say: Say,
 ) -> tuple[Calibration, Figures]:
     preprocessor = Preprocessor(config, held.wavelength, held.mask)
@@ -206,6 +209,8 @@ def _calibrate(
         np.array([report.saturated for report in reports]) / max(int(held.mask.sum()), 1),
         noise_contrast(preprocessor),
         min_coverage,
+        max_error,
+        held.specimen,
     )
     say(
         "calibrate",
@@ -213,6 +218,12 @@ def _calibrate(
         f"min_contrast {found.min_contrast:g}; validation accuracy {figures.accuracy:.4f}, "
         f"{figures.accepted_accuracy:.4f} of the {figures.coverage:.1%} accepted",
     )
+    if max_error is not None:
+        say(
+            "promise",
+            f"at most {max_error:.2%} of the accepted spectra of a new specimen are wrong, with {1 - promise.RISK:.0%} "
+            f"probability over the choice of the {len(held.specimens)} validation specimens",
+        )
     return found, figures
 
 
@@ -257,6 +268,7 @@ def export_run(
     goldens: int = 8,
     targets: Sequence[str] = (),
     optimise: Optimise = "speed",
+    max_error: float | None = None,
     say: Say = lambda step, text: None,
 ) -> Bundle:
     """Export the run to the bundle `out`; `say(step, figures)` is called as each step ends.
@@ -264,14 +276,15 @@ def export_run(
     data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
     LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
     targets : machines (`targets.TARGETS`) that the bundle runs on besides this one. optimise : "speed", or "size"
-    for the smallest arena; recorded as training.optimise.
+    for the smallest arena; recorded as training.optimise. max_error : an error of the accepted spectra to promise
+    (`promise.py`); None = the rule of `calibrate.py`.
 
     Raises ConfigError (options, keys), RunError or DatasetError (run, data), ToolchainError, ModelError or
     SelfTestError (the kernel is not the network), BundleError. `out` is then as it was before.
     """
     folder = Path(run_dir)
     name = folder.resolve().name.lower() if name is None else name
-    _check_options(name, version, counter, goldens)
+    _check_options(name, version, counter, goldens, max_error)
     if not Path(out).resolve().parent.is_dir():
         raise ConfigError("its folder does not exist", field="--output", value=os.fspath(out))
     names = all_targets(targets)
@@ -284,6 +297,8 @@ def export_run(
     config = PreprocessConfig.from_json(run["preprocess"])
     train = spread(split_part(spectra, run, "train"), MOST_SPECTRA)
     held = split_part(spectra, run, "validation")
+    if max_error is not None:
+        promise.check_number(len(held.specimens), max_error)
     train_x, _ = preprocessed(train, config)
     held_x, _ = preprocessed(held, config)
     kind = "simulated" if run["simulated"] else "measured"
@@ -301,7 +316,9 @@ def export_run(
     logits = quantise.dequantise_logits(graph, Model(shared).run_batch(real))
     numbers = {label: number for number, label in enumerate(run["classes"])}
     truth = np.array([numbers[label] for label in held.label.tolist()])
-    found, figures = _calibrate(held, truth, logits, config, run.get("min_coverage", MIN_COVERAGE), say)
+    found, figures = _calibrate(
+        held, truth, logits, config, run.get("min_coverage", MIN_COVERAGE), max_error, say
+    )
     right, accepted = logits.argmax(axis=1) == truth, _confidence(logits, found) >= found.min_confidence
 
     quantised = graph.input.quant

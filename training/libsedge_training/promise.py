@@ -58,11 +58,20 @@ def choose(
         if p_value(float(loss.mean()), len(loss), most) <= RISK / LEVELS:
             best = threshold
     if best is None:
-        need = specimens_needed(most)
-        raise DatasetError(
-            f"no threshold keeps it with {1 - RISK:.0%} probability: there are {len(names)} validation specimens, and "
-            f"{need} accepted ones without a wrong answer are the fewest that prove it",
-            field="--max-error",
-            value=most,
-        )
+        raise _refused(len(names), most)
     return best
+
+
+def check_number(specimens: int, most: float) -> None:
+    """DatasetError where so few validation specimens can promise no such error, whatever the answers are."""
+    if specimens < specimens_needed(most):
+        raise _refused(specimens, most)
+
+
+def _refused(specimens: int, most: float) -> DatasetError:
+    return DatasetError(
+        f"no threshold keeps it with {1 - RISK:.0%} probability: there are {specimens} validation specimens, and "
+        f"{specimens_needed(most)} accepted ones without a wrong answer are the fewest that prove it",
+        field="--max-error",
+        value=most,
+    )

@@ -50,6 +50,13 @@ from libsedge_native.zig import toolchain as use_toolchain
     show_default=True,
     help="size: layers are streamed, for the smallest arena at nearly the same time.",
 )
+@click.option(
+    "--max-error",
+    type=float,
+    metavar="SHARE",
+    help="Promise that at most this share of the accepted spectra is wrong, such as 0.05; refused where the validation "
+    "specimens cannot prove it.",
+)
 def export(
     run: Path,
     output: Path,
@@ -62,6 +69,7 @@ def export(
     targets: tuple[str, ...],
     toolchain: str,
     optimise: Optimise,
+    max_error: float | None,
 ) -> None:
     """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
     from rich.console import Console
@@ -81,5 +89,6 @@ def export(
             goldens=goldens,
             targets=targets,
             optimise=optimise,
+            max_error=max_error,
             say=lambda step, text: click.echo(f"{step:<10} {text}"),
         )
