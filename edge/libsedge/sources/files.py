@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from libsedge.errors import ConfigError, FileFormatError
+from libsedge.sources.axis_reader import read_axis
 from libsedge.sources.base import Axis
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -138,9 +139,5 @@ def axis_of(path: str | None, saturation: float | None) -> Axis | None:
                 "needs --axis: it belongs to an instrument", field="saturation", value=saturation
             )
         return None
-    spectra = open_spectra(path)
-    try:
-        axis = spectra.axis
-    finally:
-        spectra.close()
+    axis = read_axis(path)
     return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)
