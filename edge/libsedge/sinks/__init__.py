@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
+from libsedge import extras
 from libsedge.errors import ConfigError
 from libsedge.sinks.base import Sink
 
@@ -42,8 +43,7 @@ def open_sink(spec: str) -> Sink:
         module, _, function = SINKS[name].partition(":")
         opener = getattr(importlib.import_module(module), function)
     else:
-        (point,) = entry_points(group="libsedge.sinks", name=name)
-        opener = point.load()
+        opener = extras.plugin("libsedge.sinks", name)
     return opener(argument)
 
 

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
+from libsedge import extras
 from libsedge.errors import ConfigError, SourceError
 from libsedge.sources.base import Axis, Source, SourceOptions
 
@@ -54,8 +55,7 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
         module, _, function = SOURCES[name].partition(":")
         opener = getattr(importlib.import_module(module), function)
     else:
-        (point,) = entry_points(group="libsedge.sources", name=name)
-        opener = point.load()
+        opener = extras.plugin("libsedge.sources", name)
     return opener(argument, options or SourceOptions())
 
 
