@@ -222,6 +222,10 @@ def test_evaluate_scores_any_labelled_set(trained: Path, tmp_path: Path) -> None
     assert (found["n"], found["split"]) == (16, "all")
     assert f"accuracy {found['accuracy']:.1%}" in done.output
     assert f"balanced {found['accuracy']:.1%}" in done.output  # only "salt" occurs
+    dataclasses.replace(other, label=np.repeat(" SALTS", 16)).save(tmp_path / "spelt.h5")
+    done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "spelt.h5"), "--split", "all"])
+    assert done.exit_code == 0, done.output
+    assert json.loads((trained / "run" / "evaluation-all.json").read_text()) == found
     dataclasses.replace(other, label=np.repeat("sand", 16)).save(tmp_path / "wrong.h5")
     done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "wrong.h5"), "--split", "all"])
     assert done.exit_code == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,20 +169,29 @@ def _by_distance(correct: np.ndarray, distance_m: np.ndarray, specimens: np.ndar
 def other_data(run: dict[str, Any], path: str | PathLike[str]) -> SpectraSet:
     """Labelled spectra that the run never saw, from a file or folder, for the split "all".
 
+    A label may differ from the run's class in case, blanks, hyphens, underscores, a plural s and sulph for sulf.
     DatasetError where a label is missing or none of the run's classes.
     """
     from .readers import read
 
     data = read(path)
+    classes = {_spelling(name): name for name in run["classes"]}
+    labels = []
     for row, label in enumerate(data.label.tolist()):
-        if label not in run["classes"]:
+        name = label if label in run["classes"] else classes.get(_spelling(label))
+        if name is None:
             raise DatasetError(
                 f"must be one of the run's classes, {', '.join(run['classes'])}",
                 file=path,
                 field=f"label[row {row}]",
                 value=label,
             )
-    return data
+        labels.append(name)
+    return replace(data, label=np.array(labels))
+
+
+def _spelling(label: str) -> str:
+    return re.sub(r"[\s_-]+", " ", label.casefold()).strip().removesuffix("s").replace("sulph", "sulf")
 
 
 def run_data(run_dir: str | PathLike[str], run: dict[str, Any], path: str | None = None) -> SpectraSet:
