@@ -15,6 +15,7 @@ from libsedge_training.readers.importing import covered, import_folder
 from libsedge_training.readers.labels_table import ImportNote, read_table
 from libsedge_training.spectra import SpectraSet
 
+pytestmark = pytest.mark.filterwarnings("ignore::libsedge_training.readers.labels_table.ImportNote")
 DATA = Path(os.environ.get("LIBSEDGE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -243,7 +244,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "3 spectra of 3 specimens in 2 classes, 200 of 200 channels valid, 1 unlabelled" in result.output
     assert "not in the table: extra.csv" in result.output
-    assert "warning" not in result.output
+    assert "warning: labels.csv: the axis of 3 row(s) is taken as vacuum (a.csv, ...)" in result.output
     assert SpectraSet.load(out).specimens == ["B1", "B2", "c"]
     assert isinstance(CliRunner().invoke(import_, arguments).exception, ConfigError)  # never over an old set
 
@@ -273,3 +274,12 @@ def test_real_files_of_four_instruments(tmp_path: Path) -> None:
     assert gap.any()
     assert not spectra.mask[gap].any()  # ChemCam's gap is wider than SuperCam's
     assert spectra.mask.mean() > 0.9
+
+
+def test_a_guessed_medium_is_said_and_a_given_one_is_not(folder: Path, recwarn) -> None:
+    import_folder(folder, table(folder, "file,label,medium\na.csv,x,air\nb.csv,x,vacuum\n"))
+    (folder / "b.csv").write_text("wavelength air (nm),I\n" + (folder / "b.csv").read_text())
+    import_folder(folder, table(folder, "file,label,medium\na.csv,x,air\nb.csv,x,\n"))
+    assert not list(recwarn)
+    with pytest.warns(ImportNote, match=r"axis of 1 row\(s\) is taken as vacuum \(a\.csv\)"):
+        import_folder(folder, table(folder, "file,label\na.csv,x\n"))

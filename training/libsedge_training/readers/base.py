@@ -48,6 +48,7 @@ class Reader(ABC):
     title: ClassVar[str]  # one line for people
     multipart: ClassVar[bool] = False  # whether one measurement may be several files
     medium: ClassVar[str]  # of the axis when neither file nor user says: "vacuum" or "air"
+    from_anywhere: ClassVar[bool] = False  # files of any instrument: then ``medium`` is a guess
     unproven: ClassVar[str] = ""  # what the reader was built on, where no real file could be had; "" = proven
 
     @abstractmethod

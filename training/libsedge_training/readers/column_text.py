@@ -124,6 +124,7 @@ class ColumnText(Reader):
     name = "column-text"
     title = "text with columns: wavelength, then one spectrum or several (SciAps, Andor, echelle, by hand)"
     medium = "vacuum"
+    from_anywhere = True
 
     def sniff(self, head: bytes, path: Path) -> bool:
         if b"\0" in head or any(reader.sniff(head, path) for reader in _SPECIAL):

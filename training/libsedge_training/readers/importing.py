@@ -23,8 +23,9 @@ from .labels_table import Entry, ImportNote, below, read_table, refuse
 GAP_STEPS = 5.0
 
 
-def _read(table: Path, entry: Entry) -> tuple[SpectraSet, tuple[Path, ...]]:
-    """The spectra that a row names, with what it says of them, and the files they come from."""
+def _read(table: Path, entry: Entry) -> tuple[SpectraSet, tuple[Path, ...], bool]:
+    """The spectra that a row names, with what it says of them, the files they come from, and whether their axis'
+    medium is a guess."""
     try:
         reader = find(entry.file)
         members = [entry.file]
@@ -44,7 +45,8 @@ def _read(table: Path, entry: Entry) -> tuple[SpectraSet, tuple[Path, ...]]:
             why = f"the file has {len(spectra)} spectra, counted from 0"
             raise refuse(table, entry.line, "spectra", why, max(entry.spectra))
         spectra = spectra.select(np.array(entry.spectra))
-    return spectra, tuple(members)
+    guessed = reader is not None and reader.from_anywhere and "(by format)" in spectra.source
+    return spectra, tuple(members), guessed
 
 
 def covered(spectra: SpectraSet, axis: np.ndarray) -> np.ndarray:
@@ -90,8 +92,10 @@ def import_folder(
     sets: list[SpectraSet] = []
     used: dict[Path, dict[int, int]] = {}  # file -> spectrum -> the table's line that took it
     labels: dict[str, tuple[str, int]] = {}
+    in_vacuum: list[str] = []
     for entry in entries:
-        spectra, members = _read(table, entry)
+        spectra, members, guessed = _read(table, entry)
+        in_vacuum += [entry.file.name] if guessed and spectra.instrument == "" else []
         rows = entry.spectra or tuple(range(len(spectra)))
         taken = used.setdefault(min(members), {})
         for row in rows:
@@ -109,6 +113,10 @@ def import_folder(
         sets.append(spectra)
         used.update({member: used[min(members)] for member in members})
         advance()
+    if in_vacuum:
+        why = f"the axis of {len(in_vacuum)} row(s) is taken as vacuum ({in_vacuum[0]}{', ...' * (len(in_vacuum) > 1)})"
+        why += ": a column medium with air says otherwise, as most laboratory spectrometers need"
+        warnings.warn(f"{table.name}: {why}", ImportNote, stacklevel=2)
     joined = _join(table, entries, sets)
     left = [
         str(p.relative_to(folder)) for p in below(folder) if p not in used and p.resolve() != table.resolve()

@@ -35,6 +35,7 @@ class MeanCsv(Reader):
     name = "mean-csv"
     title = "CSV with the axis in its first column, wave, and a named spectrum in each further one"
     medium = "vacuum"
+    from_anywhere = True
 
     def sniff(self, head: bytes, path: Path) -> bool:
         return b"\0" not in head and bool(_header(lines_of(head)[0]))

@@ -42,6 +42,7 @@ class Npz(Reader):
     name = "npz"
     title = "NumPy archive (.npz) with an axis and a matrix of spectra"
     medium = "vacuum"
+    from_anywhere = True
 
     def sniff(self, head: bytes, path: Path) -> bool:
         if not head.startswith(b"PK\x03\x04"):

@@ -54,6 +54,7 @@ class RowCsv(Reader):
     name = "row-csv"
     title = "CSV with the wavelengths in its first line and a spectrum in each further one"
     medium = "vacuum"
+    from_anywhere = True
 
     def sniff(self, head: bytes, path: Path) -> bool:
         return b"\0" not in head and _header(lines_of(head)[0]) is not None
