@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import pytest
 from astropy.io import fits
 from libsedge.errors import AxisError, ConfigError, FileFormatError, SedgeError, SpectrumError
 from libsedge_training import readers
-from libsedge_training.readers import READERS, base, checks
+from libsedge_training.readers import READERS, base, checks, importing, labels_table
 from libsedge_training.spectra import SpectraSet
 
 BY_NAME = {reader.name: reader for reader in READERS}
@@ -588,3 +589,25 @@ def test_several_files_on_one_axis_become_one_set_and_unlike_ones_do_not(tmp_pat
 def test_a_store_is_always_in_vacuum(tmp_path):
     with pytest.raises(ConfigError, match="medium"):
         readers.read(store(tmp_path / "s.h5"), medium="air")
+
+
+@pytest.mark.parametrize("name", [reader.name for reader in READERS])
+def test_every_format_can_be_imported(tmp_path, name):
+    (tmp_path / "files").mkdir()
+    path = MAKERS[name][0](tmp_path / "files" / "spectra.dat")
+    (tmp_path / "labels.csv").write_text("file,label,specimen,distance_m\nspectra.dat,salt,halite,2.5\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", labels_table.ImportNote)
+        spectra, left = importing.import_folder(tmp_path / "files", tmp_path / "labels.csv")
+    np.testing.assert_array_equal(spectra.counts, readers.read(path).counts)
+    assert (spectra.classes, spectra.specimens) == (["salt"], ["halite"])
+    assert (spectra.distance_m == 2.5).all()
+    assert left == (["axis_ccam02013.csv"] if name == "chemcam-edr" else [])
+
+
+def test_the_page_lists_every_format_and_what_is_unproven():
+    page = (Path(__file__).parents[2] / "docs" / "readers.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    assert sorted(rows) == sorted(BY_NAME)
+    for name, reader in BY_NAME.items():
+        assert ("**no real file**" in rows[name]) == bool(reader.unproven), name
