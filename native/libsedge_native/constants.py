@@ -14,12 +14,11 @@ DTYPES = {"int8_t": np.int8, "int16_t": np.int16, "int32_t": np.int32, "float": 
 def image(kernel: Kernel, byte_order: Literal["<", ">"]) -> bytes:
     """The bytes of the kernel's constants in memory; byte_order `<` or `>`."""
     parts: list[bytes] = []
-    for step in kernel.steps:
-        for constant in step.constants:
-            dtype = np.dtype(DTYPES[constant.ctype])
-            flat = np.zeros(constant.count, dtype)
-            flat[: constant.values.size] = constant.values.reshape(-1)
-            parts.append(flat.astype(dtype.newbyteorder(byte_order)).tobytes())
+    for constant in kernel.constants:
+        dtype = np.dtype(DTYPES[constant.ctype])
+        flat = np.zeros(constant.count, dtype)
+        flat[: constant.values.size] = constant.values.reshape(-1)
+        parts.append(flat.astype(dtype.newbyteorder(byte_order)).tobytes())
     return b"".join(parts)
 
 

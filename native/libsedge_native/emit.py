@@ -20,8 +20,8 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "amx": (*_X86, "amx.h", "avx512vnni.h"),
     "avx512vnni": (*_X86, "avx512vnni.h"),
     "avxvnni": (*_X86, "avxvnni.h", "ymm.inc"),
-    "avx2": (*_X86, "avx2.h", "ymm.inc"),
-    "sse41": (*_X86, "sse41.h"),
+    "avx2": (*_X86, "avx2.h", "wide_tile.inc", "ymm.inc"),
+    "sse41": (*_X86, "sse41.h", "wide_tile.inc"),
     "i8mm": (*_DOT, "i8mm.h", "neon_pairs.inc"),
     "neondot": (*_DOT, "neondot.h"),
     "neon": (*_SLIDING, "neon.h", "neon_quads.inc"),
@@ -66,9 +66,9 @@ def _strings(values: Any) -> list[str]:
 
 
 def _constant(constant: Constant) -> dict[str, Any]:
-    values, ctype = constant.values.reshape(-1), constant.ctype
-    rows = _strings(values) if constant.as_text else _rows(values, ctype)
-    return {"name": constant.name, "ctype": ctype, "count": constant.count, "rows": rows}
+    values = constant.values.reshape(-1)
+    rows = _strings(values) if constant.as_text else _rows(values, constant.ctype)
+    return {"name": constant.name, "ctype": constant.ctype, "count": constant.count, "rows": rows}
 
 
 def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -> str:
@@ -78,9 +78,8 @@ def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -
         return f"input{skip}"
     if place.buffer == LOGITS:
         return f"logits{skip}"
-    return (
-        f"reinterpret_cast<{'const ' if const else ''}{ctype}*>(bytes + {buffers[place.buffer].offset}{skip})"
-    )
+    pointer = f"{'const ' if const else ''}{ctype}*"
+    return f"reinterpret_cast<{pointer}>(bytes + {buffers[place.buffer].offset}{skip})"
 
 
 def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
@@ -95,9 +94,8 @@ def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
 
 def _step(kernel: Kernel, step: Step, streamed: bool) -> dict[str, Any]:
     inputs = ["x", "x2"][: len(step.sources)]
-    types = [f"const {step.source_type}*"] * len(inputs)
-    if streamed and step.sources[0].buffer != INPUT:
-        types = ["Line&"]
+    lined = streamed and step.sources[0].buffer != INPUT
+    types = ["Line&"] if lined else [f"const {step.source_type}*"] * len(inputs)
     return {
         **_call(step, kernel.buffers),
         "comment": step.comment,
@@ -151,7 +149,8 @@ def _kernel(kernel: Kernel, crc: tuple[int, int]) -> dict[str, Any]:
         "steps": [_step(kernel, step, i < streamed) for i, step in enumerate(kernel.steps)],
         "sweep": _sweep(kernel),
         "memory": f"{kernel.isa:<10} {kernel.arena_bytes:>8,}  {kernel.reason}",
-        "constants": [_constant(c) for step in kernel.steps for c in step.constants],
+        "table": kernel.table.name if kernel.table else "",
+        "constants": [] if kernel.table else [_constant(c) for c in kernel.constants],
         "uses_arena": bool(kernel.buffers),
         "crc_little": f"0x{crc[0]:08X}u",
         "crc_big": f"0x{crc[1]:08X}u",
@@ -183,6 +182,7 @@ def _render(template: str, source: Source) -> str:
         classes=graph.output.channels,
         headers=[name for name in headers(source.program.kernels) if name.endswith(".h")],
         kernels=[_kernel(k, crc) for k, crc in zip(source.program.kernels, source.crcs, strict=True)],
+        tables=[(t.name, t.isas, [_constant(c) for c in t.constants]) for t in source.program.tables],
         golden_count=len(source.golden_inputs),
         golden_inputs=_rows(source.golden_inputs.reshape(-1), "int8_t"),
         golden_outputs=_rows(source.golden_outputs.reshape(-1), "int8_t"),

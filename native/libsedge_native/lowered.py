@@ -160,6 +160,15 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
+class Table:
+    """The constants of several kernels, in this order; equal ones are there once."""
+
+    name: str
+    isas: tuple[str, ...]
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One way to run the net: steps over buffers of one arena."""
 
@@ -173,6 +182,13 @@ class Kernel:
     #: of a streamed kernel: the buffers that hold whole layers, and what they need together
     whole: tuple[Buffer, ...] = ()
     whole_bytes: int = 0
+    #: where its constants are, if other kernels read them too
+    table: Table | None = None
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """What lies in memory and is covered by its CRC: the kernel's own, or the whole table."""
+        return self.table.constants if self.table else tuple(c for step in self.steps for c in step.constants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +202,11 @@ class Program:
     optimise: Optimise = "speed"
     stages: tuple[Stage, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What several kernels read, each once."""
+        return tuple({k.table.name: k.table for k in self.kernels if k.table}.values())
 
     def with_kernel(self, kernel: Kernel) -> Program:
         return replace(self, kernels=(*self.kernels, kernel))

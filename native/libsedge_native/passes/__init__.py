@@ -16,6 +16,7 @@ from libsedge_native.passes.lower_scalar import lower_scalar
 from libsedge_native.passes.lower_vector import lower_vector
 from libsedge_native.passes.matrix_tiles import drop_idle_tiles
 from libsedge_native.passes.plan_memory import plan_memory
+from libsedge_native.passes.share_constants import share_constants
 from libsedge_native.passes.stream import stream
 
 #: instruction sets of x86-64 besides "scalar", fastest first: what is built by default; those of the other
@@ -30,6 +31,7 @@ PIPELINE: tuple[Callable[[Program], Program], ...] = (
     lower_scalar,
     stream,
     plan_memory,
+    share_constants,
 )
 
 

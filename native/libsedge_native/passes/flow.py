@@ -35,6 +35,7 @@ def conv_flow(
     window: int,
     tile_rows: int,
     matrix: bool,
+    wide: bool,
     margins: dict[str, int],
 ) -> Flow | None:
     """window : bytes of one, as the kernel reads it; margins : none where the rows are only summed up."""
@@ -48,7 +49,7 @@ def conv_flow(
         call = CALL + 2 * PANEL * channels / 32
     else:
         unit = tile_rows // stage.pool
-        reached = REACHED / (2 if isa.weight_ctype == "int16_t" else 1)
+        reached = REACHED / (2 if wide else 1)
         row = stage.pool * registers * window / reached
         call = CALL + PANEL * registers / min(4, registers)
     return Flow(

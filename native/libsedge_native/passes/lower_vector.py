@@ -18,7 +18,7 @@ from libsedge_native.passes.neon_slide import slide, slide_tile
 from libsedge_native.passes.pack_weights import pack, pack_depthwise
 from libsedge_native.passes.parameters import add_shape, average_multipliers, table
 from libsedge_native.passes.single_channels import channel_by_channel
-from libsedge_native.passes.tile import VECTOR_ISAS, VectorIsa
+from libsedge_native.passes.tile import VECTOR_ISAS, WIDE, VectorIsa, reach
 from libsedge_native.reference import average_multiplier
 
 
@@ -53,6 +53,7 @@ class _Lowering:
 
     def __init__(self, program: Program, isa: VectorIsa) -> None:
         self.isa = isa
+        self.names = program.isas
         self.stages = _split_wide_pools(program.stages, isa)
         self.values: dict[str, _Value] = {}
         self.steps: list[Step] = []
@@ -136,7 +137,10 @@ class _Lowering:
         assert tile is not None
         matrix = on_tiles(stage, isa)
         vectors = 1 if matrix else tile.vectors  # tiles take one register of channels each
-        packed = pack(conv, stage.x, width, channels, vectors, isa, run_unit(stage, isa), sliding)
+        wide = isa.widens and tile.rows > 1 and reach(conv, width, tile) <= WIDE
+        stored = max(run_unit(stage, VECTOR_ISAS[name]) for name in self.names) if isa.grouped else 4
+        unit = run_unit(stage, isa)
+        packed = pack(conv, stage.x, width, channels, vectors, isa, unit, stored, wide, sliding)
         source = self.source(stage.inputs[0], conv.pads[0])
         readers = self.readers(stage.name)
         summed = len(readers) == 1 and isinstance(readers[0].ops[0], GlobalAveragePool)
@@ -153,13 +157,14 @@ class _Lowering:
             "pool": stage.pool,
             **({} if matrix else {"rows": tile.rows, "vectors": tile.vectors}),
             **(sliding.shape() if isa.slides else {}),
+            **({"stored_steps": packed.stored_steps} if isa.grouped else {}),
             "biased": int(packed.biased),
             "sum": int(summed),
             **margins,
             "y_low": (conv.quant.zero_point if conv.relu else -128) + isa.byte_offset,
         }
         constants = (
-            Constant(f"{stage.name}_weight", isa.weight_ctype, packed.weight),
+            Constant(f"{stage.name}_weight", "int16_t" if wide else "int8_t", packed.weight),
             Constant(f"{stage.name}_bias", "int32_t", packed.bias),
             Constant(f"{stage.name}_multiplier", "float", packed.multiplier),
             Constant(f"{stage.name}_offset", "float", packed.offset),
@@ -167,7 +172,9 @@ class _Lowering:
         types = ("uint8_t", "int32_t" if summed else "uint8_t")
         kind = "conv1d_tiles" if matrix else "conv1d"
         window = packed.runs * packed.run_steps * 4
-        flow = conv_flow(stage, conv, isa, channels, window, tile.rows, matrix, {} if summed else margins)
+        flow = conv_flow(
+            stage, conv, isa, channels, window, tile.rows, matrix, wide, {} if summed else margins
+        )
         self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types, flow)
 
     def depthwise(self, stage: Stage, conv: Conv1d) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libsedge_native.constants import DTYPES
 from libsedge_native.ir import Conv1d, Tensor
 from libsedge_native.passes.neon_slide import READ_ALONE, WHOLE, Slide
 from libsedge_native.passes.tile import VectorIsa
 from libsedge_native.reference import multiplier
 
+#: channels whose weights lie together where instruction sets share them
+GROUP = 16
 #: the int32 that, read as float32, is 2**23; adding 0 <= acc < 2**23 gives the float 2**23 + acc
 BIAS_BITS = 0x4B000000
 
@@ -27,6 +28,8 @@ class Packed:
     #: the bytes of one window: `runs` runs of `run_steps` groups of four
     runs: int
     run_steps: int
+    #: as stored: other instruction sets that read the same weights may take longer runs
+    stored_steps: int
     #: bytes the last window reads behind its input
     overrun: int
     #: accumulators carry BIAS_BITS
@@ -74,6 +77,23 @@ def can_be_biased(
     )
 
 
+def _panels(steps: NDArray[np.int8], vectors: int, isa: VectorIsa, slide: Slide) -> NDArray[np.int8]:
+    """Weights [register][lane][step][4] in the order of one instruction set, flat."""
+    whole = slide.taps > 0 and isa.slides in WHOLE
+    if slide.taps:
+        steps = slide.order(steps, isa)
+    if whole:
+        return steps.reshape(-1)
+    panels = [
+        steps[first : first + vectors].transpose(2, 0, 1, 3).reshape(-1)
+        for first in range(0, len(steps), vectors)
+    ]
+    packed = np.concatenate(panels)
+    if isa.order == "halves":  # weights 0, 1 and then 2, 3 of every lane
+        packed = packed.reshape(-1, isa.lanes, 2, 2).transpose(0, 2, 1, 3).reshape(-1)
+    return packed
+
+
 def pack(
     conv: Conv1d,
     x: Tensor,
@@ -82,13 +102,16 @@ def pack(
     vectors: int,
     isa: VectorIsa,
     unit: int = 4,
+    stored: int = 4,
+    wide: bool = False,
     slide: Slide = READ_ALONE,
 ) -> Packed:
     """Pack for windows over bytes [position][width].
 
-    weight becomes [panel][step][register][lane][4]; channels (a multiple of lanes) includes padding channels,
-    whose weights, biases and scales are zero. Dilation 1 makes a window one run; else every tap is one.
-    Runs are padded to a multiple of `unit` bytes with zero weights.
+    weight becomes [panel][step][register][lane][4]; or, for a grouped instruction set, [group][step][channel][4],
+    as int16 (`wide`) [group][step][half][channel][2]. channels (a multiple of lanes) includes padding channels,
+    whose weights, biases and scales are zero. Dilation 1 makes a window one run; else every tap is one. Runs are
+    read up to a multiple of `unit` bytes, and stored up to one of `stored` (at least that), with zero weights.
     """
     lanes = isa.lanes
     weight = ungrouped(conv)
@@ -103,22 +126,15 @@ def pack(
     window[:out, :, :inputs] = weight.transpose(0, 2, 1)
     runs, length = (1, taps * width) if one_run else (taps, width)
     run_steps = -(-length // unit) * unit // 4
-    steps = np.zeros((channels, runs, run_steps * 4), np.int8)
-    steps[:, :, :length] = window.reshape(channels, runs, length)
-    steps = steps.reshape(channels // lanes, lanes, runs * run_steps, 4)
-    whole = slide.taps > 0 and isa.slides in WHOLE
-    if slide.taps and not whole:
-        steps = slide.order(steps, isa)
-    panels = [
-        steps[first : first + vectors].transpose(2, 0, 1, 3).reshape(-1)
-        for first in range(0, len(steps), vectors)
-    ]
-    packed = np.concatenate(panels) if not whole else slide.order(steps, isa).reshape(-1)
-    if isa.order == "alternate":  # weights 0, 2 and then 1, 3 of every lane, registers apart
-        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 3, 1, 2).reshape(-1)
-    elif isa.order == "halves" and not whole:  # weights 0, 1 and then 2, 3 of every lane
-        packed = packed.reshape(-1, lanes, 2, 2).transpose(0, 2, 1, 3).reshape(-1)
-    packed = packed.astype(DTYPES[isa.weight_ctype])
+    stored_steps = -(-length // stored) * stored // 4 if isa.grouped else run_steps
+    padded_window = np.zeros((channels, runs, stored_steps * 4), np.int8)
+    padded_window[:, :, :length] = window.reshape(channels, runs, length)
+    if isa.grouped:
+        item = 2 if wide else 4
+        groups = padded_window.reshape(channels // GROUP, GROUP, -1, item)
+        packed = groups.transpose(0, 2, 1, 3).reshape(-1).astype(np.int16 if wide else np.int8)
+    else:
+        packed = _panels(padded_window.reshape(channels // lanes, lanes, -1, 4), vectors, isa, slide)
 
     def padded(values: NDArray[Any], dtype: type) -> NDArray[Any]:
         full: NDArray[Any] = np.zeros(channels, dtype)
@@ -133,6 +149,7 @@ def pack(
         padded(offset, np.float32),
         runs,
         run_steps,
+        stored_steps,
         run_steps * 4 - length,
         biased,
     )

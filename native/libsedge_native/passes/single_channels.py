@@ -20,5 +20,5 @@ def channel_by_channel(conv: Conv1d, isa: VectorIsa) -> bool:
     if groups == 1 or conv.weight.shape[:2] != (groups, 1):
         return False
     taps, width = conv.weight.shape[2], -(-groups // 16) * 16
-    dot = DOT * 16 / isa.lanes * (WIDENED if isa.weight_ctype == "int16_t" else 1.0)
+    dot = DOT * 16 / isa.lanes * (WIDENED if isa.widens else 1.0)
     return taps * width / 4 * dot > LOOP + LOOP_TAP * taps

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from libsedge_native.ir import Conv1d
+
 
 @dataclass(frozen=True)
 class VectorIsa:
@@ -14,9 +16,12 @@ class VectorIsa:
     lanes: int
     #: registers of accumulators, by registers of channels a tile holds
     rows: dict[int, int]
-    #: how weights are stored, and in which order the four of every lane: as they are, "alternate", "halves"
-    weight_ctype: str
+    #: in which order the four weights of every lane are stored: as they are, or in "halves"
     order: str = "plain"
+    #: weights lie in groups of sixteen channels, the same for all such instruction sets of a machine
+    grouped: bool = False
+    #: products are of 16-bit values
+    widens: bool = False
     #: of a stored activation over q: 128 for uint8 activations, 0 for int8
     byte_offset: int = 128
     #: convolutions may run on matrix tiles (passes/matrix_tiles.py)
@@ -37,16 +42,16 @@ class VectorIsa:
 #: Accumulators plus weights plus one broadcast fit the register file (32 or 16); at least ten of them hide
 #: the five cycles of a dot product on two ports.
 VECTOR_ISAS: dict[str, VectorIsa] = {
-    "amx": VectorIsa("amx", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t", matrix=True),
-    "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, "int8_t"),
-    "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, "int8_t"),
-    "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, "int16_t", "alternate"),
-    "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, "int16_t", "alternate"),
-    "i8mm": VectorIsa("i8mm", 4, {1: 12, 2: 8, 4: 6}, "int8_t", byte_offset=0, slides="pairs"),
-    "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 6}, "int8_t", byte_offset=0, slides="lanes"),
-    "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "int8_t", "halves", byte_offset=0, slides="quads"),
-    "smlad": VectorIsa("smlad", 1, {1: 4, 2: 2}, "int8_t", byte_offset=0),
-    "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "int8_t", "halves", byte_offset=0),
+    "amx": VectorIsa("amx", 16, {1: 24, 2: 12, 3: 8, 4: 6}, grouped=True, matrix=True),
+    "avx512vnni": VectorIsa("avx512vnni", 16, {1: 24, 2: 12, 3: 8, 4: 6}, grouped=True),
+    "avxvnni": VectorIsa("avxvnni", 8, {1: 12, 2: 6}, grouped=True),
+    "avx2": VectorIsa("avx2", 8, {1: 8, 2: 4}, grouped=True, widens=True),
+    "sse41": VectorIsa("sse41", 4, {1: 8, 2: 4}, grouped=True, widens=True),
+    "i8mm": VectorIsa("i8mm", 4, {1: 12, 2: 8, 4: 6}, byte_offset=0, slides="pairs"),
+    "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 6}, byte_offset=0, slides="lanes"),
+    "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "halves", byte_offset=0, slides="quads"),
+    "smlad": VectorIsa("smlad", 1, {1: 4, 2: 2}, byte_offset=0),
+    "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "halves", byte_offset=0),
 }
 
 
@@ -56,6 +61,16 @@ class Tile:
 
     rows: int
     vectors: int
+
+
+#: most bytes that a tile widens to the stack (include/libsedge/wide_tile.inc)
+WIDE = 2048
+
+
+def reach(conv: Conv1d, width: int, tile: Tile) -> int:
+    """Bytes from the first to the last that a tile's windows read; `width` bytes a position."""
+    taps = conv.weight.shape[2]
+    return ((tile.rows - 1) * conv.stride + (taps - 1) * conv.dilation + 1) * width + 3
 
 
 def choose_tile(isa: VectorIsa, registers: int, positions: int, pool: int) -> Tile | None:

@@ -16,6 +16,7 @@
 
 #define SEDGE_TARGET __attribute__((target("avx2,fma")))
 #define SEDGE_INLINE SEDGE_TARGET __attribute__((always_inline)) inline
+#define SEDGE_GROUPS
 
 namespace sedge {
 namespace avxvnni {
@@ -46,6 +47,7 @@ SEDGE_INLINE Acc dot(Acc acc, Input x, Weights w) {
 } // namespace sedge
 
 #undef SEDGE_TARGET
+#undef SEDGE_GROUPS
 #undef SEDGE_INLINE
 #endif
 #endif

@@ -16,6 +16,8 @@
 
 #define SEDGE_TARGET __attribute__((target("sse4.1")))
 #define SEDGE_INLINE SEDGE_TARGET __attribute__((always_inline)) inline
+#define SEDGE_GROUPS
+#define SEDGE_OWN_TILE "wide_tile.inc"
 
 namespace sedge {
 namespace sse41 {
@@ -32,7 +34,8 @@ struct Weights { /* weights 0, 2 and 1, 3 of every lane as int16 */
     __m128i even;
     __m128i odd;
 };
-using WeightItem = int16_t;
+using WeightItem = int8_t; /* of layers whose weights are read once; the others have int16_t */
+using Pair = __m128i;      /* of 16-bit activations, the same in every lane; or of weights, of every lane */
 
 constexpr size_t lanes = 4;
 
@@ -44,8 +47,8 @@ SEDGE_INLINE Input broadcast(const uint8_t* x) {
 }
 
 SEDGE_INLINE Weights load_weights(const WeightItem* w) {
-    return {_mm_load_si128(reinterpret_cast<const __m128i*>(w)),
-            _mm_load_si128(reinterpret_cast<const __m128i*>(w + 8))};
+    const __m128i four = _mm_load_si128(reinterpret_cast<const __m128i*>(w));
+    return {_mm_srai_epi16(_mm_slli_epi16(four, 8), 8), _mm_srai_epi16(four, 8)};
 }
 
 SEDGE_INLINE Acc load_acc(const int32_t* v) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(v)); }
@@ -119,12 +122,36 @@ SEDGE_INLINE Acc add4(Acc sum, Acc a, Acc b, Acc c, Acc d) {
     return _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
 }
 
+SEDGE_INLINE void widen16(uint16_t* to, const uint8_t* x) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    auto* const wide = reinterpret_cast<__m128i*>(to);
+    _mm_storeu_si128(wide, _mm_cvtepu8_epi16(bytes));
+    _mm_storeu_si128(wide + 1, _mm_unpackhi_epi8(bytes, _mm_setzero_si128()));
+}
+
+SEDGE_INLINE Pair broadcast_pair(const uint16_t* x) {
+    int32_t two;
+    std::memcpy(&two, x, sizeof two);
+    return _mm_set1_epi32(two);
+}
+
+SEDGE_INLINE Pair load_pairs(const int16_t* w) { return _mm_load_si128(reinterpret_cast<const __m128i*>(w)); }
+
+/* acc += the two products of every lane. Assembly, because gcc adds products to each other first and then has
+ * not enough registers. */
+SEDGE_INLINE Acc dot_pair(Acc acc, Pair x, Pair w) {
+    __asm__("paddd %1, %0" : "+x"(acc) : "x"(_mm_madd_epi16(x, w)));
+    return acc;
+}
+
 #include "vector_net.inc"
 
 } // namespace sse41
 } // namespace sedge
 
 #undef SEDGE_TARGET
+#undef SEDGE_GROUPS
+#undef SEDGE_OWN_TILE
 #undef SEDGE_INLINE
 #endif
 #endif
