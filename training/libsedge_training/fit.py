@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 
-from . import checkpoint, splits, weighting
+from . import checkpoint, distributed, splits, weighting
 from .augment import Augmentation, Augmenter
 from .files import dump_json, write_atomic
 from .model import NetSpec, SpectrumNet, build, net_spec, save_weights
@@ -87,9 +87,14 @@ class TrainConfig:
         return dict(json.loads(json.dumps(asdict(named))))
 
 
-def weighted_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def weighted_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor,
+    mean: Callable[[torch.Tensor], torch.Tensor] = torch.mean,
+) -> torch.Tensor:
     """mean(w_i * CE_i) over the batch: divided by the number of spectra, not by the sum of the weights."""
-    return (weight * nn.functional.cross_entropy(logits, target, reduction="none")).mean()
+    return mean(weight * nn.functional.cross_entropy(logits, target, reduction="none"))
 
 
 def train(
@@ -129,8 +134,8 @@ def train(
     before = existing(folder, run, resume)
     if before is not None and before["status"] == "complete":
         return before
-    with torch_settings(config.seed, threads):
-        return (loop or Loop)(data, folder, config, run, console, on_epoch).run_all(resume)
+    with torch_settings(config.seed, threads), distributed.ranks().folder(folder) as own:
+        return (loop or Loop)(data, own, config, run, console, on_epoch).run_all(resume)
 
 
 @contextmanager
@@ -186,6 +191,8 @@ class Trainer:
         self.augment = Augmenter(config.augmentation, parts.steps.segments, parts.grid_mask)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.net: SpectrumNet = build(spec, parts.steps.points, parts.classes)
+        self.ranks = distributed.ranks()
+        self.forward = self.ranks.wrap(self.net)
         self.features = torch.empty(0)
         if self.dynamic is not None:
             self.net.dense.register_forward_pre_hook(self._keep_features)
@@ -214,16 +221,18 @@ class Trainer:
             x = self.x[rows]
             if self.dynamic is not None:
                 x = self.dynamic.mix(x, rows, self.rng)
-            logits = self.net(self.augment(x, self.rng))
+            mine = self.ranks.share(len(rows))
+            logits = self.forward(self.augment(x, self.rng)[mine])
             if self.dynamic is not None:
-                self.w[rows] = self._asked(rows, logits.detach(), number)
-            loss = weighted_loss(logits, self.y[rows], self.w[rows])
-            if not bool(torch.isfinite(loss)):
-                self._diverged(number, float(loss.detach()))
+                self.w[rows] = self._asked(rows, self.ranks.whole(logits.detach(), len(rows)), number)
+            loss = weighted_loss(logits, self.y[rows][mine], self.w[rows][mine], self.ranks.mean)
+            value = self.ranks.total(loss)
+            if not math.isfinite(value):
+                self._diverged(number, value)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-            summed += float(loss.detach()) * len(rows)
+            summed += value * len(rows)
             advance()
         if self.dynamic is not None:
             self.dynamic.end_epoch(number)
@@ -247,7 +256,7 @@ class Trainer:
             self.y[rows],
             losses,
             logits,
-            self.features,
+            self.ranks.whole(self.features, len(rows)),
             last.weight.detach(),
             last.bias.detach(),
             number,

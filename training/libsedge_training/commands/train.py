@@ -19,7 +19,7 @@ from rich.console import Console
 # work an epoch took half the time and a third of the CPU (2 cores, 8 busy processes).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from libsedge_training import chemistry, fit
+from libsedge_training import chemistry, distributed, fit
 from libsedge_training.model import NETS, NetSpec, macs, net_spec, read_run
 from libsedge_training.prepare import segments_for
 from libsedge_training.readers import read
@@ -112,8 +112,12 @@ def train(
     threads: int | None,
     **chosen: Any,
 ) -> None:
-    """Train a 1-D CNN on a set of labelled spectra, split by specimen."""
-    console = Console(stderr=True)
+    """Train a 1-D CNN on a set of labelled spectra, split by specimen.
+
+    Under torchrun, several processes share every batch: `torchrun --nproc-per-node 2 -m libsedge_training train ...`
+    """
+    ranks = ctx.with_resource(distributed.joined())
+    console = Console(stderr=True, quiet=not ranks.first)
     given = {n: chosen[n] for n in _CONFIG if ctx.get_parameter_source(n) is not ParameterSource.DEFAULT}
     started = resume and (Path(run_dir) / "run.json").exists()
     if started:
@@ -124,6 +128,10 @@ def train(
     else:
         config = fit.TrainConfig(**chosen)
     if classes is not None:
+        if spectra is None and distributed.dist.is_initialized():
+            raise ConfigError(
+                "several processes need a set that is there: make it with one first", field="SET.h5"
+            )
         spectra = str(chemistry.spectra_for(run_dir, spectra, console, epochs=config.epochs))
     if spectra is None:
         raise ConfigError("name a set of spectra, or classes to simulate one for (--classes)", field="SET.h5")
@@ -155,6 +163,8 @@ def train(
         console=console,
     )
     best = run["best"]
+    if not ranks.first:
+        return
     click.echo(
         f"{run_dir}: epoch {best['epoch']} of {run['epochs_run']} kept, validation loss {best['loss']:.4f}, "
         f"balanced accuracy {best['accuracy']:.1%} on {len(run['specimens']['validation'])} specimens"
