@@ -89,7 +89,7 @@ def test_rate_is_kept_and_stop_ends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "text"),
     [
-        ("carrier-pigeon:1", SourceError, "known sources are ccsds, folder, replay, serial, tcp, udp, zmq"),
+        ("carrier-pigeon:1", SourceError, "known sources are ccsds, folder, replay, seabreeze, serial"),
         ("replay:", SourceError, "needs an argument"),
         ("tcp", SourceError, "needs an argument"),
         ("tcp:http", ConfigError, "port = 'http'"),
@@ -219,5 +219,5 @@ def test_export_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_unknown_sink() -> None:
-    with pytest.raises(ConfigError, match="known sinks are jsonl"):
+    with pytest.raises(ConfigError, match="known sinks are ccsds, jsonl"):
         open_sink("telegram:x")

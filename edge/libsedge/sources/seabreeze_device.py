@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from libsedge import extras
+
 DROP = 2
 
 
@@ -30,26 +32,24 @@ def _die_with_parent() -> None:
 
 
 def _open(settings: dict[str, Any]) -> Any:
-    import seabreeze  # type: ignore[import-untyped,unused-ignore]
-
     backend = settings["backend"]
     # the search for devices by multicast stays on this machine
     local: dict[str, Any] = {"network_adapter": "127.0.0.1"} if backend == "pyseabreeze" else {}
-    seabreeze.use(backend, **local)
-    from seabreeze.spectrometers import Spectrometer, list_devices  # type: ignore[import-untyped,unused-ignore]
+    extras.load("seabreeze", "seabreeze").use(backend, **local)
+    drivers = extras.load("seabreeze.spectrometers", "seabreeze")  # now, with that backend
 
     wanted = settings["device"]
     if "@" in wanted:
         model, _, address = wanted.partition("@")
         host, _, port = address.rpartition(":")
-        api: Any = Spectrometer._backend.SeaBreezeAPI(**local)
+        api: Any = drivers.Spectrometer._backend.SeaBreezeAPI(**local)
         api.add_ipv4_device_location(model, host, int(port))
-        devices = [device for device in list_devices() if device.model == model]
+        devices = [device for device in drivers.list_devices() if device.model == model]
     else:
-        devices = [device for device in list_devices() if wanted in ("first", device.serial_number)]
+        devices = [device for device in drivers.list_devices() if wanted in ("first", device.serial_number)]
     if not devices:
         raise LookupError("no such device is there")
-    spectrometer = Spectrometer(devices[0])
+    spectrometer = drivers.Spectrometer(devices[0])
     spectrometer.integration_time_micros(settings["integration_us"])
     return spectrometer
 
