@@ -73,11 +73,11 @@ def test_intervals_are_of_specimens_and_not_of_shots() -> None:
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random(20) < 0.7, 30)  # a specimen is right or wrong as a whole
     confidence = rng.uniform(0.5, 1, 600)
-    truth, by_specimen = np.zeros(600, int), np.repeat(np.arange(20), 30).astype(str)
+    by_specimen = np.repeat(np.arange(20), 30).astype(str)
     widths = [
         row["high"] - row["low"]
         for specimen in (by_specimen, np.arange(600).astype(str))
-        for row in [Resampled(confidence, right, specimen, truth, draws=200).selective()["error"]]
+        for row in [Resampled(confidence, right, specimen, draws=200).selective()["error"]]
     ]
     assert widths[0] > 3 * widths[1]
 

@@ -206,8 +206,7 @@ def confidence_section(found: Mapping[str, Any]) -> str:
         *((f"coverage with an error of {r['error']:.0%}", spread(r)) for r in kept["coverage_at_error"]),
     ]
     words = (
-        f"Calibration error over {chosen['bins']} bins of equal mass. In brackets: 95 % intervals, specimens resampled "
-        "within their classes."
+        f"Calibration error over {chosen['bins']} bins of equal mass; in brackets 95 %, specimens resampled."
     )
     numbers = table(
         ("coverage", "error", "from", "to"),

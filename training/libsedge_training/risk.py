@@ -5,7 +5,8 @@
   accuracy, and one that lies on a bin's edge is divided: the order of the rows does not matter.
 * Risk-coverage curve: error among the most confident share of the spectra, for every share; AURC is its mean
   (Geifman and El-Yaniv, NeurIPS 2017). Without knowledge in the confidence, AURC is the error of all.
-* Intervals: specimens resampled within their classes (`study/stats.py`); shots of one are not independent.
+* Intervals: specimens resampled (`study/stats.py`), because shots of one are not independent; not within their classes
+  as in a study, because a test part often has one specimen of a class, which would then never vary.
 
 A threshold with a promise is chosen in `promise.py`.
 """
@@ -82,10 +83,9 @@ class Ranked:
 
 
 class Resampled:
-    """One classifier's answers on the specimens as they are, and `draws` times resampled within the classes.
+    """One classifier's answers on the specimens as they are, and with the specimens resampled `draws` times.
 
-    confidence float [n], right bool [n], specimen text [n], truth class number [n]. `intervals` gives figures of a
-    `Ranked` with their 95 % percentile intervals.
+    confidence float [n], right bool [n], specimen text [n]. Figures come with 95 % percentile intervals.
     """
 
     def __init__(
@@ -93,14 +93,13 @@ class Resampled:
         confidence: np.ndarray,
         right: np.ndarray,
         specimen: Sequence[str] | np.ndarray,
-        truth: np.ndarray,
         draws: int = DRAWS,
     ) -> None:
         self.ranked = Ranked.of(confidence, right)
-        _, first, number = np.unique(np.asarray(specimen, np.str_), return_index=True, return_inverse=True)
-        times, _ = resamples(np.asarray(truth)[first], 1, draws=draws)
+        names, number = np.unique(np.asarray(specimen, np.str_), return_inverse=True)
+        times, _ = resamples(np.zeros(len(names), np.int64), 1, draws=draws)
         _, group = np.unique(-np.asarray(confidence, np.float64), return_inverse=True)
-        shape = (len(self.ranked.confidence), len(first))
+        shape = (len(self.ranked.confidence), len(names))
         both = (np.ones(len(group)), np.asarray(right, np.float64))
         self._cells = [csr_matrix((values, (group, number)), shape) for values in both]
         self._times = times[1:]
@@ -156,7 +155,7 @@ def assess(
 
     def at(temperatures: Any) -> Resampled:
         confidence = softmax(logits / np.reshape(temperatures, (-1, 1)), axis=1).max(axis=1)
-        return Resampled(confidence, right, specimen, truth)
+        return Resampled(confidence, right, specimen)
 
     here = at(temperature or 1.0)
     others = temperatures_of_others(logits, truth, specimen)
