@@ -115,6 +115,8 @@ def test_dark_names_and_medium_of_the_columns(tmp_path):
     assert spectra.wavelength[0] == pytest.approx(393.4775, abs=3e-4)
     assert spectra.specimen.tolist() == ["Quartz", "Calcite"]
     assert spectra.dark.tolist() == [10, 11]
+    backwards = reading(tmp_path, "wavelength;dark;shot\n402;12;3\n401;11;2\n400;10;1\n")
+    assert (backwards.dark.tolist(), backwards.counts.tolist()) == ([10, 11, 12], [[1, 2, 3]])
     assert reading(tmp_path, text, medium="vacuum").wavelength[0] == 393.366  # what the user says wins
     assert reading(tmp_path, "wavelength,a,a\n240.5,1,2\n241.5,3,4\n").specimens == ["f"]  # not told apart
     with pytest.raises(FileFormatError, match="no column of intensities"):
