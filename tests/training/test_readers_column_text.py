@@ -40,6 +40,7 @@ def check(spectra):
         "240.5 1.5D0\r241.25 -3\r242 7d5\r",
         "\ufeffwavelength,intensity\n240.5,1.5\n241.25,-3\n242,7e5\n",
         "Wellenlänge,Intensität\n240.5,1.5\n241.25,-3\n242,7e5\n".encode("latin-1"),
+        "Wellenlänge\tIntensität\r\n240,5\t1,5\r\n241,25\t-3\r\n242\t7e5\r\n".encode("utf-16"),
     ],
 )
 def test_dialects(tmp_path, text):

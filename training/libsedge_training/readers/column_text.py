@@ -36,7 +36,7 @@ from .mean_csv import MeanCsv
 from .ocean_text import OceanText
 from .pyhat_csv import PyhatCsv
 from .row_csv import RowCsv
-from .text import is_number, lines_of, read_lines, table
+from .text import is_number, is_utf16, lines_of, read_lines, table
 from .wavelength import named_axis
 
 HEADER_LINES = 64
@@ -127,7 +127,7 @@ class ColumnText(Reader):
     from_anywhere = True
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        if b"\0" in head or any(reader.sniff(head, path) for reader in _SPECIAL):
+        if (b"\0" in head and not is_utf16(head)) or any(reader.sniff(head, path) for reader in _SPECIAL):
             return False
         lines = lines_of(head)
         return dialect_of(_data(lines[:-1] if len(head) == HEAD_BYTES else lines)) is not None

@@ -14,8 +14,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?$")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
+def is_utf16(data: bytes) -> bool:
+    """Whether the text begins with the byte-order mark of UTF-16, as "Unicode text" of Windows programs does."""
+    return data[:2] in (b"\xff\xfe", b"\xfe\xff")
+
+
 def decode(data: bytes) -> str:
-    """UTF-8 (a byte-order mark is dropped), else Latin-1, which every byte string is."""
+    """UTF-16 where it says so, UTF-8 (byte-order marks are dropped), else Latin-1, which every byte string is."""
+    if is_utf16(data):
+        return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -33,7 +40,7 @@ def read_lines(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError as error:
         raise FileFormatError(f"cannot be read: {error.strerror}", file=path) from error
-    if b"\0" in data:
+    if b"\0" in data and not is_utf16(data):
         raise FileFormatError("is not text", file=path, field="byte", value=data.index(b"\0"))
     return lines_of(data)
 
