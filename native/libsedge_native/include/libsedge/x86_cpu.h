@@ -12,6 +12,9 @@
 #define SEDGE_KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
 
+/* Loads do not move across this. */
+#define SEDGE_KEEP_ORDER __asm__ volatile("" ::: "memory")
+
 #include <cpuid.h>
 #include <cstdint>
 
