@@ -5,7 +5,8 @@ of a batch's rows through the net. What depends on the other rows is summed over
 normalisation, the losses that dynamic weights follow, and the gradients (torch's DistributedDataParallel). The loss is
 divided by the rows of the global batch, so that a sample's weight counts the same on whatever rank it is.
 
-Communication is gloo's: training runs on CPUs. torch's SyncBatchNorm needs a GPU, hence `AllReducedBatchNorm`.
+Communication is gloo's: training runs on CPUs. torch's SyncBatchNorm needs a GPU, hence `AllReducedBatchNorm`. It sums
+in float64, torch's own in float32: one process under torchrun takes ours too, so that all numbers of processes agree.
 """
 
 from __future__ import annotations
@@ -106,20 +107,49 @@ class Ranks(Alone):
             yield own
 
 
-class _Sum(torch.autograd.Function):
-    """Sum over the ranks; so is its gradient."""
+def _summed(*channels: torch.Tensor) -> torch.Tensor:
+    """Each of `channels`, [n, c, h, w], summed over all but c and over the ranks: float64 [k, c]."""
+    found = torch.stack([values.sum((0, 2, 3), dtype=torch.float64) for values in channels])
+    dist.all_reduce(found)
+    return found
+
+
+class _Normalised(torch.autograd.Function):
+    """Batch normalisation with sums over the ranks, in the order of operations of torch's own on a CPU."""
 
     @staticmethod
-    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
-        found = values.clone()
-        dist.all_reduce(found)
-        return found
+    def forward(
+        ctx: Any, x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, eps: float, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean = (_summed(x)[0] / count)[:, None, None]
+        variance = _summed((x - mean.to(x.dtype)).square())[0] / count
+        inverse = torch.rsqrt(variance + eps)
+        ctx.save_for_backward(x, gain, mean.to(x.dtype), inverse)
+        ctx.count = count
+        alpha = inverse * gain
+        beta = bias - mean[:, 0, 0] * alpha
+        out = x * alpha.to(x.dtype)[:, None, None] + beta.to(x.dtype)[:, None, None]
+        return out, mean[:, 0, 0], variance
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        found = gradients[0].clone()
-        dist.all_reduce(found)
-        return found
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, gain, mean, inverse = ctx.saved_tensors
+        out = gradients[0]
+        centred = x - mean
+        own = torch.stack([v.sum((0, 2, 3), dtype=torch.float64) for v in (out, centred * out)])
+        total = own.clone()
+        dist.all_reduce(total)
+        offset = (total[0] / ctx.count).to(x.dtype)[:, None, None]
+        slope = (total[1] * inverse * inverse / ctx.count).to(x.dtype)[:, None, None]
+        scale = (inverse * gain).to(x.dtype)[:, None, None]
+        # of gain and bias each rank gives its own part: gradients of parameters are summed later
+        return (
+            (out - offset - centred * slope) * scale,
+            (own[1] * inverse).to(gain.dtype),
+            own[0].to(gain.dtype),
+            None,
+            None,
+        )
 
 
 class AllReducedBatchNorm(nn.BatchNorm2d):
@@ -138,16 +168,13 @@ class AllReducedBatchNorm(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         count = self._ranks.rows * x.shape[2] * x.shape[3]
-        mean = (_Sum.apply(x.sum((0, 2, 3), dtype=torch.float64)) / count).to(x.dtype)
-        centred = x - mean[:, None, None]
-        squares = centred.square().sum((0, 2, 3), dtype=torch.float64)
-        variance = (_Sum.apply(squares) / count).to(x.dtype)
+        out, mean, variance = _Normalised.apply(x, self.weight, self.bias, self.eps, count)
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+            self.running_mean.lerp_(mean.to(x.dtype), self.momentum)
+            self.running_var.lerp_((variance * (count / max(1, count - 1))).to(x.dtype), self.momentum)
             self.num_batches_tracked += 1
-        gain = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * gain[:, None, None] + self.bias[:, None, None]
+        found: torch.Tensor = out
+        return found
 
 
 class SharedDropout(nn.Dropout):
@@ -172,11 +199,11 @@ def ranks() -> Alone:
 
 @contextmanager
 def joined() -> Iterator[Alone]:
-    """Join the processes that torchrun started, where it did (WORLD_SIZE), until the block ends."""
+    """Join the processes that torchrun started, where it did (WORLD_SIZE is set), until the block ends."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
         raise ConfigError("must be a number of processes", field="WORLD_SIZE", value=text)
-    if int(text) == 1 or dist.is_initialized():
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield ranks()
         return
     dist.init_process_group("gloo")

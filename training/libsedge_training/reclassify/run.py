@@ -19,6 +19,7 @@ from typing import Any
 
 from libsedge import extras
 from libsedge.bundle import Bundle
+from libsedge.classifier import Classifier
 from libsedge.errors import ConfigError, RunError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -53,7 +54,9 @@ def reclassify(
     if not 1 <= block_rows <= 1 << 20:
         raise ConfigError("must be 1 ... 1048576", field="block-rows", value=block_rows)
     extras.check("pyarrow", "parquet")
-    model = Bundle.open(bundle)
+    model = Classifier(
+        Bundle.open(bundle)
+    ).bundle  # runs its goldens here: nothing begins with a model that fails
     found, left_out = shards(archives)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
