@@ -7,6 +7,7 @@ retained messages, wills, exact topics and `#`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -44,7 +45,8 @@ class OwnBroker:
             self._server = None
         with self._lock:
             for client in self._clients:
-                client.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, server: socket.socket) -> None:
         while True:
@@ -104,7 +106,8 @@ class OwnBroker:
                 self._retained[topic] = payload
             for client, topics in self._clients.items():
                 if any(_matches(pattern, topic) for pattern in topics):
-                    client.sendall(_publish(topic, payload, retain=False))
+                    with contextlib.suppress(OSError):  # one that is leaving
+                        client.sendall(_publish(topic, payload, retain=False))
 
 
 def _length(stream: object) -> int:
