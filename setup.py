@@ -71,7 +71,13 @@ def fetch_uplot() -> None:
     with tempfile.TemporaryDirectory(prefix="libsedge-npm-") as folder:
         for file in (lock, room / "package.json"):
             shutil.copy(file, folder)
-        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", f"--cache={folder}/cache"]
+        quiet = [
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--fetch-retries=1",
+            f"--cache={folder}/cache",
+        ]
         if subprocess.run([npm, "ci", *quiet], cwd=folder).returncode != 0:
             print("libsedge: npm ci failed, so `libsedge run --dashboard` will not work", file=sys.stderr)
             return
