@@ -391,9 +391,9 @@ def test_bins_keep_the_mean_signal_of_their_valid_points() -> None:
     assert np.allclose(got, [[np.sqrt(5), 0, 0]])
     assert valid.tolist() == [True, True, False]
     data = prepare(peaks())
-    assert data.values.shape == (48, 540)
+    assert data.values.shape == (48, 1800)
     assert np.allclose(
-        (data.values**2).reshape(48, 3, 180).mean(axis=2), 1, atol=1e-2
+        (data.values**2).reshape(48, 3, 600).mean(axis=2), 1, atol=1e-2
     )  # the axis ends inside the grid
 
 
