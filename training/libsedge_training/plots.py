@@ -60,7 +60,7 @@ def by_distance(named: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     ax.set_xlabel("stand-off distance (m)")
     ax.set_ylabel("accuracy")
     if len(named) > 1:
-        ax.legend(frameon=False, loc="lower left")
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     return figure
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from libsedge.air import air_to_vacuum, vacuum_to_air
 from libsedge.errors import AxisError, ConfigError, FileFormatError, SpectrumError
 
 from ..spectra import SpectraSet
@@ -25,7 +26,6 @@ from .pds4 import Pds4
 from .pyhat_csv import PyhatCsv
 from .row_csv import RowCsv
 from .supercam_cl1 import SuperCamCl1
-from .wavelength import air_to_vacuum, vacuum_to_air
 
 __all__ = [
     "READERS",

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from libsedge.air import air_to_vacuum
 from libsedge.errors import AxisError, ConfigError, SedgeError
 
 from ..spectra import SpectraSet
-from .wavelength import MEDIA, air_to_vacuum, in_order
+from .wavelength import MEDIA, in_order
 
 HEAD_BYTES = 1 << 16
 

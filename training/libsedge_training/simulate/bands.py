@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-
-from libsedge_training.readers.wavelength import air_to_vacuum
+from libsedge.air import air_to_vacuum
 
 #: molecule -> (its elements, bands: head in air nm, length of the tail in nm (negative: to the violet), strength)
 MOLECULES: dict[str, tuple[tuple[str, ...], tuple[tuple[float, float, float], ...]]] = {
