@@ -198,7 +198,9 @@ def test_a_loss_that_ignores_the_weights_turns_the_gradient_check_red(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Negative control."""
-    monkeypatch.setattr(fit, "weighted_loss", lambda z, y, w: torch.nn.functional.cross_entropy(z, y))
+    monkeypatch.setattr(
+        fit, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
+    )
     by_torch, by_hand = one_step_by_hand(np.array([3.0, 0.5, 0.5, 1.0, 0.9, 0.1]))
     assert not np.allclose(by_torch, by_hand, atol=1e-3)
 
@@ -248,7 +250,9 @@ def test_the_loop_uses_the_weights(
     assert run["weights"][0]["max"] == pytest.approx(3.0, rel=1e-3)
     assert files(tmp_path / "one")["model.safetensors"] != files(finished)["model.safetensors"]
     # negative control: the same run with a loss that ignores the weights is not one-sided
-    monkeypatch.setattr(fit, "weighted_loss", lambda z, y, w: torch.nn.functional.cross_entropy(z, y))
+    monkeypatch.setattr(
+        fit, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
+    )
     fit.train(data, tmp_path / "ignored", config, threads=1)
     assert salt_share(tmp_path / "ignored", data) < 0.9
 
