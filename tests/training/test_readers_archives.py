@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libsedge.errors import AxisError, FileFormatError, SedgeError
 from libsedge_training import readers
 
-from .test_readers import ccs, edr, emslibs, row_csv
+from .reader_files import ccs, edr, emslibs, row_csv
 
 pytestmark = pytest.mark.filterwarnings("ignore::libsedge_training.readers.UnprovenReader")
 
