@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from libsedge.cli import main
 from libsedge.journal import Journal
 from libsedge.ledger import Ledger
 from libsedge.sinks.jsonl import read_jsonl
-from libsedge.store import write_store
+from libsedge.store import StoreReader, write_store
 from libsedge.voting import vote
 
 AXIS = np.linspace(235.0, 860.0, 900)
@@ -111,6 +112,38 @@ def test_classify_accounts_for_every_shot(tiny_model: Any, spectra: Path) -> Non
     assert text.stdout.endswith("unaccounted 0\n")
     twice = call("classify", tiny_model.path, spectra, "--json")
     assert twice.stdout_bytes == result.stdout_bytes
+
+
+def test_classify_votes_over_the_files_of_one_specimen(
+    tiny_model: Any, spectra: Path, tmp_path: Path
+) -> None:
+    """The joint vote counts shots, not files: a long file outvotes two short ones that say otherwise."""
+    document = json.loads(call("classify", tiny_model.path, spectra, "--json").stdout)
+    assert "vote" not in document
+    answers = [(n, s["label"]) for n, s in enumerate(document["files"][0]["shots"]) if s["accepted"]]
+    counted = Counter(label for _, label in answers)
+    (many, _), (few, _) = counted.most_common(2)
+    majority = [n for n, label in answers if label == many][:3]
+    minority = [n for n, label in answers if label == few][:1]
+    files = [
+        shots_of(spectra, tmp_path / f"{k}.h5", rows) for k, rows in enumerate((minority, minority, majority))
+    ]
+    result = call("classify", tiny_model.path, *files, "--together", "--json")
+    assert result.exit_code == 0, result.output
+    joint = json.loads(result.stdout)
+    assert [file["vote"] for file in joint["files"]] == [few, few, many]
+    assert joint["vote"] == many
+    text = call("classify", tiny_model.path, *files, "--together")
+    assert f"vote of all files: {many}  (3 of 5 accepted)" in text.stdout
+
+
+def shots_of(spectra: Path, path: Path, rows: list[int]) -> Path:
+    """A file of some of the shots."""
+    with StoreReader(spectra) as store:
+        counts = np.stack([store.row(n) for n in rows])
+        fields = {"wavelength": store.wavelength, "dark": store.dark, "saturation": store.saturation}
+    write_store(path, counts=counts, specimen=["one"] * len(rows), distance_m=[2.5] * len(rows), **fields)
+    return path
 
 
 def test_classify_names_the_file_whose_axis_misses_the_grid(tiny_model: Any, tmp_path: Path) -> None:

@@ -57,9 +57,17 @@ def _line(row: dict[str, Any]) -> str:
 @click.option(
     "--distance", type=float, metavar="M", help="Distance of every shot, metres; replaces the files'."
 )
+@click.option(
+    "--together", is_flag=True, help="The FILEs are shots of one specimen: one vote over all of them as well."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 def classify(
-    bundle: str, files: tuple[str, ...], isa: str | None, distance: float | None, as_json: bool
+    bundle: str,
+    files: tuple[str, ...],
+    isa: str | None,
+    distance: float | None,
+    together: bool,
+    as_json: bool,
 ) -> None:
     """Classify the spectra of FILEs with a model, shot by shot, and vote over the accepted shots of each
     file.
@@ -71,6 +79,7 @@ def classify(
         raise ConfigError("must be above 0 metres", field="distance", value=distance)
     classifier = Classifier(Bundle.open(bundle), isa)
     documents = []
+    everything: list[Decision] = []
     totals: Counter[str] = Counter(read=0, accepted=0, not_accepted=0)
     for name in files:
         spectra = open_spectra(name)
@@ -81,6 +90,8 @@ def classify(
         finally:
             spectra.close()
         rows = [_row(shot, decision) for shot, decision in enumerate(decisions)]
+        if together:
+            everything += decisions
         result = vote(decisions)
         reasons = Counter(str(decision.reason) for decision in decisions if not decision.accepted)
         counts = {
@@ -103,6 +114,7 @@ def classify(
             click.echo(
                 f"  vote: {result.label or 'none'}  ({result.accepted} of {shots} shots accepted{detail})"
             )
+    joint = vote(everything)
     unaccounted = totals["read"] - totals["accepted"] - totals["not_accepted"]
     if as_json:
         summary = {
@@ -111,8 +123,14 @@ def classify(
             **totals,
             "unaccounted": unaccounted,
         }
+        if together:
+            summary["vote"] = joint.label
         click.echo(json.dumps({**summary, "files": documents}, ensure_ascii=False, allow_nan=False, indent=1))
     else:
+        if together:
+            click.echo(
+                f"vote of all files: {joint.label or 'none'}  ({joint.votes} of {joint.accepted} accepted)"
+            )
         click.echo(
             f"shots read {totals['read']} = accepted {totals['accepted']} + not accepted "
             f"{totals['not_accepted']}; unaccounted {unaccounted}"
