@@ -24,6 +24,8 @@ MAX_CHANNELS = 65536
 _HEADER = struct.Struct("<4sHHIIQQIIIB7s")  # without the CRC that follows
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
+#: behind the bytes of a signed frame (`libsedge.frame_key`)
+TAG_BYTES = 16
 
 _WIRE_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<u2"), 2: np.dtype("<f4")}
 _DTYPE_CODES: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 1, np.dtype(np.float32): 2}

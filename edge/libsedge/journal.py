@@ -273,6 +273,13 @@ class Journal:
             return False
         return row is not None
 
+    def newest_epoch(self) -> int:
+        """The highest epoch of which a row is durable; 0 where there is none. JournalError where it cannot be read."""
+        try:
+            return int(self._db.execute("SELECT max(epoch) FROM frames").fetchone()[0] or 0)
+        except sqlite3.Error as error:
+            raise JournalError(f"cannot be read: {error}", file=self.path) from error
+
     # --- reading
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM frames").fetchone()[0])

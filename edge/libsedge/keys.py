@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -155,6 +156,13 @@ def generate(cold: bool = False, force: bool = False) -> tuple[Path, Path, Trust
     _replace(pins, "".join(pin.line() for pin in [*kept, key]).encode(), 0o644)
     _replace(file, pem, 0o600)
     return file, pins, key
+
+
+def generate_frame_key(path: Path, force: bool = False) -> None:
+    """Make the file of a `libsedge.frame_key.FrameKey`; ConfigError where it exists and `force` is not given."""
+    if path.exists() and not force:
+        raise ConfigError("exists; --force replaces it, and frames it signed are then refused", file=path)
+    _replace(path, f"hmac-sha256 {secrets.token_hex(32)}\n".encode(), 0o600)
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:

@@ -79,6 +79,8 @@ class Pipeline:
                 raise ConfigError("must be above 0", field=name, value=value)
         if source.stream_id is not None:
             journal.bind(source.stream_id)
+        if journal.resumed and journal.stream is not None:
+            source.resume(journal.stream, journal.newest_epoch())
         for sink in sinks:
             sink.begin(source.axis, simulated=source.simulated)
         self.ledger = Ledger(measure=self._held)

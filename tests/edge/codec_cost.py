@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 from libsedge.frame import Frame, decode, encode
+from libsedge.frame_key import FrameKey
 from libsedge.sources import cobs
+from libsedge.sources.signed import ReplayWindow
 from libsedge.sources.space_packets import Assembler, PacketCount, Packetiser, parse
 
 
@@ -40,6 +42,11 @@ def main() -> None:
         assert frame is not None
 
     print(f"frame, {len(data)} bytes: decode {median_us(lambda: decode(data)):.0f} us")
+    key, window, numbers = FrameKey(bytes(32)), ReplayWindow(0), iter(range(10**6))
+    message = key.sign(data)
+    print(f"signed: open {median_us(lambda: key.open(message)):.1f} us, ", end="")
+    print(f"sign {median_us(lambda: key.sign(data)):.1f} us, ", end="")
+    print(f"window {median_us(lambda: window.take(0, next(numbers))):.1f} us")
     print(f"COBS: encode {median_us(lambda: cobs.encode(data)):.0f} us, ", end="")
     print(f"decode {median_us(lambda: cobs.decode(block)):.0f} us")
     print(f"CCSDS, {len(packets)} packets: assemble {median_us(assemble):.0f} us, ", end="")

@@ -26,6 +26,10 @@ def _check(file: str) -> None:
     check_source(params["spec"])
     for spec in params["sink_specs"]:
         check_sink(spec)
+    if params["hmac_key"] is not None:
+        from libsedge.frame_key import FrameKey
+
+        FrameKey.read(params["hmac_key"])
     if params["burst_spec"] is not None:
         BurstOptions.parse(params["burst_spec"], params["burst_gap"])
     if params["bundle"] is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from libsedge.commands.hmac_option import hmac_option
 from libsedge.commands.tls_options import tls_options
 from libsedge.errors import ConfigError
 from libsedge.frame import Frame
@@ -19,6 +20,7 @@ from libsedge.sources import Source, SourceOptions, open_source
 from libsedge.sources.files import axis_of
 
 if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
     from libsedge.sources.tls import TlsFiles
 
 _BATCH, _INTERVAL_S = 32, 0.1
@@ -73,6 +75,7 @@ def _take(
 )
 @click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
 @tls_options
+@hmac_option
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def record(
     spec: str,
@@ -83,6 +86,7 @@ def record(
     saturation: float | None,
     as_json: bool,
     tls: TlsFiles | None,
+    key: FrameKey | None,
 ) -> None:
     """Record frames as they come, without deciding anything; `libsedge run --source replay:FILE.h5` plays them back.
 
@@ -95,7 +99,7 @@ def record(
     recorder = Recorder(out)
     ledger = Ledger()
     try:
-        source = open_source(spec, SourceOptions(axis=axis_of(axis, saturation), tls=tls))
+        source = open_source(spec, SourceOptions(axis=axis_of(axis, saturation), tls=tls, key=key))
         recorder.begin(source.axis, simulated=source.simulated)
 
         def stop(number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ import click
 from libsedge.bundle import Bundle
 from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
+from libsedge.commands.hmac_option import hmac_option
 from libsedge.commands.run_text import account, progress
 from libsedge.commands.tls_options import tls_options
 from libsedge.config import config_option
@@ -35,6 +36,7 @@ from libsedge.store_run import StoreRun
 
 if TYPE_CHECKING:
     from libsedge.dashboard.publisher import Dashboard
+    from libsedge.frame_key import FrameKey
     from libsedge.sources.tls import TlsFiles
 
 DASHBOARD_ADDRESS = "127.0.0.1:8765"
@@ -182,6 +184,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     help="Safe mode after so many starts without a clean end in ten minutes; 0: never.",
 )
 @tls_options
+@hmac_option
 @click.option("--json", "as_json", is_flag=True, help="The final account as JSON.")
 def run(
     bundle: str | None,
@@ -212,6 +215,7 @@ def run(
     crash_limit: int,
     as_json: bool,
     tls: TlsFiles | None,
+    key: FrameKey | None,
 ) -> None:
     """Classify a stream of frames into a journal.
 
@@ -237,7 +241,9 @@ def run(
             classifier = Classifier(opened, isa)
         # Certificates may be for the live page only; without one, a source that cannot use them refuses.
         source_tls = tls if dashboard_address is None or spec.partition(":")[0] in TLS_SOURCES else None
-        source = open_source(spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=source_tls))
+        source = open_source(
+            spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=source_tls, key=key)
+        )
         cleanup.callback(source.close)
         axis_and_mask = () if source.axis is None else (source.axis.wavelength_nm, source.axis.mask)
         if isinstance(classifier, Classifier):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import time
 from typing import TYPE_CHECKING
 
 import click
 
+from libsedge.commands.hmac_option import hmac_option
 from libsedge.commands.tls_options import tls_options
 from libsedge.errors import ConfigError
 from libsedge.senders import open_sender
@@ -15,6 +18,7 @@ from libsedge.sources.files import open_spectra
 from libsedge.sources.replay import set_frames
 
 if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
     from libsedge.sources.tls import TlsFiles
 
 
@@ -41,7 +45,13 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", "wait_s", type=float, default=10.0, show_default=True, metavar="S", help="For the last answer."
 )
+@click.option(
+    "--epoch",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of the frames; default: 0, with --hmac-key the seconds since 1970, so that a later run is newer.",
+)
 @tls_options
+@hmac_option
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def stream_test(
     file: str,
@@ -51,8 +61,10 @@ def stream_test(
     damage: float,
     seed: int,
     wait_s: float,
+    epoch: int | None,
     as_json: bool,
     tls: TlsFiles | None,
+    key: FrameKey | None,
 ) -> None:
     """Send FILE's spectra as frames (its dark first) to a server and print what was sent, by kind.
 
@@ -61,7 +73,9 @@ def stream_test(
     serial:pty:LINK, zmq:push:tcp://127.0.0.1:5604, zmq:pub:ENDPOINT, folder:PATH. Over TCP it waits for the
     acknowledgements, and the exit code is 1 when an intact frame was not acknowledged.
     """
-    sender = open_sender(target, tls)
+    sender = open_sender(target, tls, key)
+    if epoch is None:
+        epoch = 0 if key is None else int(time.time())
     if not 0 <= damage <= 1:
         raise ConfigError("must be 0 to 1", field="damage", value=damage)
     for name, value in (("rate", rate), ("count", count), ("wait", wait_s)):
@@ -69,7 +83,7 @@ def stream_test(
             raise ConfigError("must be above 0", field=name, value=value)
     spectra = open_spectra(file)
     try:
-        frames = (frame for index, frame in enumerate(set_frames(spectra)) if count is None or index < count)
+        frames = itertools.islice(set_frames(spectra, epoch=epoch), count)
         sent = sender.send(frames, damage=damage, seed=seed, rate_hz=rate, wait_s=wait_s)
     finally:
         spectra.close()

@@ -17,6 +17,7 @@ from libsedge.senders.truth import Carrier, Truth, UnitTruth, Whole, damaged, da
 from libsedge.sources.net import parse_address
 
 if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
     from libsedge.sources.tls import TlsFiles
 
 Emit = Callable[[bytes], None]
@@ -106,7 +107,7 @@ def open_tcp(argument: str, tls: TlsFiles | None = None) -> Sender:
     return TcpSender(host, port, tls=tls)
 
 
-def open_udp(argument: str) -> Sender:
+def open_udp(argument: str, key: FrameKey | None = None) -> Sender:
     """`udp:HOST:PORT`."""
-    host, port = parse_address(argument, free=False)
-    return UnitSender(Whole(), lambda wait_s: udp_socket(host, port))
+    host, port = parse_address(argument, free=False, authenticated=key is not None)
+    return UnitSender(Whole(key), lambda wait_s: udp_socket(host, port))

@@ -10,23 +10,30 @@ import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from libsedge import extras
 from libsedge.errors import ConfigError, SourceError
-from libsedge.frame import Frame, encode
+from libsedge.frame import Frame
 from libsedge.senders.base import Emit, Sender, UnitSender
+from libsedge.senders.truth import wire_bytes
 from libsedge.sources import cobs
 from libsedge.sources.serial import DEFAULT_BAUD
+
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
 
 
 class Blocks:
     """A zero, the stuffed frame, a zero."""
 
+    def __init__(self, key: FrameKey | None = None) -> None:
+        self._key = key
+
     def units(self, frame: Frame) -> list[bytes]:
-        return [b"\0" + cobs.encode(encode(frame)) + b"\0"]
+        return [b"\0" + cobs.encode(wire_bytes(frame, self._key)) + b"\0"]
 
     def cuts(self, unit: bytes) -> range:
         """At least one byte of the block and not all of it."""
@@ -100,15 +107,15 @@ def _until_open(descriptor: int, wanted: bool, wait_s: float) -> bool:
     return False
 
 
-def open_serial(argument: str) -> Sender:
+def open_serial(argument: str, key: FrameKey | None = None) -> Sender:
     """`serial:DEVICE[,baud=N]`, or `serial:pty:LINK` for a pseudo-terminal that is reached as LINK."""
     kind, _, link = argument.partition(":")
     if kind == "pty" and link:
-        return UnitSender(Blocks(), lambda wait_s: _pseudo(link, wait_s))
+        return UnitSender(Blocks(key), lambda wait_s: _pseudo(link, wait_s))
     device, _, setting = argument.partition(",")
     name, _, value = setting.partition("=")
     if setting and (name != "baud" or not value.isascii() or not value.isdigit()):
         raise ConfigError("must be baud=N", field="serial option", value=setting)
     if not device:
         raise ConfigError("must be serial:DEVICE or serial:pty:LINK", field="to", value=argument)
-    return UnitSender(Blocks(), lambda wait_s: _device(device, int(value or DEFAULT_BAUD)))
+    return UnitSender(Blocks(key), lambda wait_s: _device(device, int(value or DEFAULT_BAUD)))

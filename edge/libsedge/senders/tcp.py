@@ -40,7 +40,10 @@ class _Acks(threading.Thread):
                 if time.monotonic() - last > self._wait_s:
                     return
                 continue
-            except OSError:
+            except (
+                OSError,
+                ValueError,
+            ):  # ValueError: a selector's, of a socket that `send` gave up and closed
                 return
             if not data:
                 return

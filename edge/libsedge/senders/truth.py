@@ -8,10 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from libsedge.frame import Frame, encode
 from libsedge.ledger import Key
+
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
 
 #: what may happen to a frame; a flip or a cut destroys it, the others leave it whole
 DAMAGE = ("flip", "cut", "repeat", "garbage")
@@ -97,6 +100,11 @@ class UnitTruth(Truth):
     refused: int = 0
 
 
+def wire_bytes(frame: Frame, key: FrameKey | None) -> bytes:
+    """What is sent of a frame; signed where there is a key."""
+    return encode(frame) if key is None else key.sign(encode(frame))
+
+
 class Carrier(Protocol):
     """How a transport carries frames in units."""
 
@@ -116,10 +124,13 @@ class Carrier(Protocol):
 
 
 class Whole:
-    """One unit a frame: its bytes."""
+    """One unit a frame: its bytes, signed where there is a key."""
+
+    def __init__(self, key: FrameKey | None = None) -> None:
+        self._key = key
 
     def units(self, frame: Frame) -> list[bytes]:
-        return [encode(frame)]
+        return [wire_bytes(frame, self._key)]
 
     def cuts(self, unit: bytes) -> range:
         return range(1, len(unit))

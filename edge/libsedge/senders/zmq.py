@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libsedge import extras
 from libsedge.errors import ConfigError, SourceError
 from libsedge.senders.base import Emit, Sender, UnitSender
 from libsedge.senders.truth import Whole
 from libsedge.sources.zmq import HIGH_WATER, check_endpoint
+
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
 
 
 @contextmanager
@@ -48,10 +51,10 @@ def _socket(kind: str, endpoint: str, wait_s: float) -> Iterator[Emit]:
         context.term()
 
 
-def open_zmq(argument: str) -> Sender:
+def open_zmq(argument: str, key: FrameKey | None = None) -> Sender:
     """`zmq:push:ENDPOINT` or `zmq:pub:ENDPOINT`."""
     kind, _, endpoint = argument.partition(":")
     if kind not in ("push", "pub"):
         raise ConfigError("must be zmq:push:ENDPOINT or zmq:pub:ENDPOINT", field="zmq socket", value=kind)
-    check_endpoint(endpoint)
-    return UnitSender(Whole(), lambda wait_s: _socket(kind, endpoint, wait_s))
+    check_endpoint(endpoint, authenticated=key is not None)
+    return UnitSender(Whole(key), lambda wait_s: _socket(kind, endpoint, wait_s))

@@ -29,6 +29,8 @@ SOURCES: dict[str, str] = {
 
 #: sources that can ask their peers for a certificate; every other one stays on this machine
 TLS_SOURCES = ("tcp",)
+#: sources of signed frames; a stream over tcp has mutual TLS instead
+SIGNED_SOURCES = ("udp", "ccsds", "serial", "zmq")
 
 
 def check_source(spec: str) -> tuple[str, str]:
@@ -45,11 +47,13 @@ def check_source(spec: str) -> tuple[str, str]:
 
 
 def open_source(spec: str, options: SourceOptions | None = None) -> Source:
-    """The source that `spec` (`name:argument`) names; SourceError as `check_source`, ConfigError for TLS where the
-    source has none."""
+    """The source that `spec` (`name:argument`) names; SourceError as `check_source`, ConfigError for TLS or a key where
+    the source has none."""
     name, argument = check_source(spec)
     if options is not None and options.tls is not None and name not in TLS_SOURCES:
         raise ConfigError(f"TLS is for {', '.join(TLS_SOURCES)}", field="source", value=spec)
+    if options is not None and options.key is not None and name not in SIGNED_SOURCES:
+        raise ConfigError(f"--hmac-key is for {', '.join(SIGNED_SOURCES)}", field="source", value=spec)
     opener: Callable[[str, SourceOptions], Source]
     if name in SOURCES:
         module, _, function = SOURCES[name].partition(":")
@@ -59,4 +63,13 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
     return opener(argument, options or SourceOptions())
 
 
-__all__ = ["SOURCES", "TLS_SOURCES", "Axis", "Source", "SourceOptions", "check_source", "open_source"]
+__all__ = [
+    "SIGNED_SOURCES",
+    "SOURCES",
+    "TLS_SOURCES",
+    "Axis",
+    "Source",
+    "SourceOptions",
+    "check_source",
+    "open_source",
+]

@@ -27,6 +27,7 @@ from libsedge.frame import Frame
 from libsedge.ledger import Key
 
 if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
     from libsedge.sources.tls import TlsFiles
 
 
@@ -57,6 +58,7 @@ class SourceOptions:
     axis : the axis of a stream that does not carry one.
     idle_s : seconds after which a peer that stopped in the middle of a frame is cut off.
     tls : certificates with which peers and server prove themselves to each other; None = no TLS.
+    key : with which every frame is signed (`libsedge.frame_key`); None = frames are not.
     """
 
     rate_hz: float | None = None
@@ -64,6 +66,7 @@ class SourceOptions:
     axis: Axis | None = None
     idle_s: float = 10.0
     tls: TlsFiles | None = None
+    key: FrameKey | None = None
 
 
 @dataclass
@@ -87,6 +90,9 @@ class Source(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End the iteration soon; safe from any thread and from a signal handler."""
+
+    def resume(self, stream: int, epoch: int) -> None:  # noqa: B027 (only signed frames are concerned)
+        """Before the first frame: the journal has frames of this stream up to this epoch."""
 
     def acknowledge(self, keys: Iterable[Key]) -> None:  # noqa: B027 (a source without a way back ignores it)
         """These frames are durable."""

@@ -1,5 +1,6 @@
-"""`ccsds:udp:PORT` and `ccsds:tcp:PORT`: frames in CCSDS space packets, segmented, from programs on this
-machine. The packets are those of `libsedge.sources.space_packets`.
+"""`ccsds:udp:PORT` and `ccsds:tcp:PORT`: frames in CCSDS space packets, segmented, from programs on this machine, or
+over UDP from anywhere where frames are signed (the frame with its tag is segmented; a packet by itself proves
+nothing). The packets are those of `libsedge.sources.space_packets`.
 
 Packets of another APID are not ours: over UDP they are counted as `packets_other` and not looked into, over
 TCP they are skipped bytes. A packet that is damaged cannot be believed about which frame it belongs to: it is
@@ -13,9 +14,11 @@ the acknowledgements. After damage the search goes on at the next byte that coul
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from libsedge.errors import ConfigError
-from libsedge.frame import Frame
+from libsedge.frame import Frame, decode
 from libsedge.sources.base import Axis, SourceOptions
 from libsedge.sources.net import parse_address
 from libsedge.sources.space_packets import (
@@ -31,12 +34,15 @@ from libsedge.sources.space_packets import (
 from libsedge.sources.tcp import TcpSource
 from libsedge.sources.udp import UdpSource
 
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
+
 
 class PacketReader:
     """Packets to frames, with every count; what UDP and TCP have in common."""
 
-    def __init__(self) -> None:
-        self.assembler = Assembler()
+    def __init__(self, decode: Callable[[bytes], Frame] = decode) -> None:
+        self.assembler = Assembler(decode=decode)
         self.count = PacketCount()
         self.numbers = {"packets": 0, "packets_damaged": 0, "packets_other": 0, "decoded": 0}
 
@@ -123,13 +129,14 @@ class CcsdsUdpSource(UdpSource):
         apid: int = DEFAULT_APID,
         axis: Axis | None = None,
         idle_s: float = 10.0,
+        key: FrameKey | None = None,
     ) -> None:
         check_apid(apid)
         if not idle_s > 0:
             raise ConfigError("must be above 0", field="idle_s", value=idle_s)
-        super().__init__(port, host, axis=axis)
+        super().__init__(port, host, axis=axis, key=key)
         self._apid, self._idle_s = apid, idle_s
-        self._reader = PacketReader()
+        self._reader = PacketReader(self._decode)
         self.refused = self._reader.assembler.refused
 
     def _frames(self, message: bytes) -> list[Frame]:
@@ -175,14 +182,19 @@ def parse_apid(text: str, default: int = DEFAULT_APID) -> tuple[str, int]:
 
 
 def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
-    """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493."""
+    """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493. Over TCP frames are
+    sent again where they were not acknowledged, which a window against replays would refuse: no key there."""
     transport, _, rest = argument.partition(":")
     address, apid = parse_apid(rest)
     if transport not in ("udp", "tcp"):
         raise ConfigError(
             "must be ccsds:udp:PORT or ccsds:tcp:PORT", field="ccsds transport", value=transport
         )
-    host, port = parse_address(address)
+    if transport == "tcp" and options.key is not None:
+        raise ConfigError("signed frames are for ccsds:udp", field="source", value=f"ccsds:{argument}")
+    host, port = parse_address(address, authenticated=options.key is not None)
     if transport == "udp":
-        return CcsdsUdpSource(port, host, apid=apid, axis=options.axis, idle_s=options.idle_s)
+        return CcsdsUdpSource(
+            port, host, apid=apid, axis=options.axis, idle_s=options.idle_s, key=options.key
+        )
     return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s, decoder=lambda: PacketStream(apid))

@@ -1,4 +1,5 @@
-"""Addresses. Nothing but loopback is bound or asked, unless the other side has to prove itself (`sources.tls`)."""
+"""Addresses. Nothing but loopback is bound or asked, unless the other side has to prove itself (`sources.tls`), or
+every frame does (`frame_key`)."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ def check_loopback(host: str) -> None:
     """ConfigError unless `host` is `localhost` or a loopback address."""
     if not is_loopback(host):
         raise ConfigError(
-            "without an authentication (mutual TLS: --tls-cert, --tls-key, --tls-ca; for tcp and the live page) only a "
-            "loopback address such as 127.0.0.1 is used",
+            "without an authentication (mutual TLS: --tls-cert, --tls-key, --tls-ca; for tcp and the live page; signed "
+            "frames: --hmac-key; for udp, ccsds:udp and zmq) only a loopback address such as 127.0.0.1 is used",
             field="host",
             value=host,
         )

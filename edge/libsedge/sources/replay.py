@@ -24,18 +24,18 @@ from libsedge.sources.base import Source, SourceOptions
 from libsedge.sources.files import SpectraFile, open_spectra
 
 
-def set_frames(spectra: SpectraFile, stream_id: int | None = None) -> Iterator[Frame]:
+def set_frames(spectra: SpectraFile, stream_id: int | None = None, epoch: int = 0) -> Iterator[Frame]:
     """The frames of a file: the dark first, then every spectrum in its order."""
     stream = spectra.stream_id() if stream_id is None else stream_id
     sequence = 0
     if spectra.dark is not None:
-        yield Frame(stream, 0, 0, 0, 0, 0, FLAG_DARK, spectra.dark)
+        yield Frame(stream, epoch, 0, 0, 0, 0, FLAG_DARK, spectra.dark)
         sequence = 1
     for start in range(0, len(spectra), 64):
         block = spectra.rows(slice(start, min(start + 64, len(spectra))))
         for row, distance in zip(block, spectra.distance_m[start : start + 64], strict=True):
             millimetres = round(float(distance) * 1000) if math.isfinite(distance) else 0
-            yield Frame(stream, 0, sequence, 0, 0, millimetres, 0, row)
+            yield Frame(stream, epoch, sequence, 0, 0, millimetres, 0, row)
             sequence += 1
 
 

@@ -11,18 +11,21 @@ A device that goes away (a pulled cable) is opened again twice a second until it
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libsedge import extras
 from libsedge.errors import ConfigError, SourceError
-from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, Frame
+from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, TAG_BYTES, Frame
 from libsedge.sources import cobs
 from libsedge.sources.base import Axis, SourceOptions
 from libsedge.sources.messages import MessageSource
 
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
+
 DEFAULT_BAUD = 115200
-#: the largest frame, stuffed
-MAX_BLOCK = (HEADER_BYTES + 4 * MAX_CHANNELS) * 255 // 254 + 2
+#: the largest signed frame, stuffed
+MAX_BLOCK = (HEADER_BYTES + 4 * MAX_CHANNELS + TAG_BYTES) * 255 // 254 + 2
 _READ = 1 << 16
 
 
@@ -77,8 +80,9 @@ class SerialSource(MessageSource):
         *,
         rtscts: bool = False,
         axis: Axis | None = None,
+        key: FrameKey | None = None,
     ) -> None:
-        super().__init__(axis)
+        super().__init__(axis, key)
         if baud < 1:
             raise ConfigError("must be above 0", field="baud", value=baud)
         self._serial: Any = extras.load("serial", "serial")
@@ -162,4 +166,4 @@ def open_serial(argument: str, options: SourceOptions) -> SerialSource:
             baud = int(value)
         else:
             raise ConfigError("must be baud=N or rtscts", field="serial option", value=setting)
-    return SerialSource(device, baud, rtscts=rtscts, axis=options.axis)
+    return SerialSource(device, baud, rtscts=rtscts, axis=options.axis, key=options.key)

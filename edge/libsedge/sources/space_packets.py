@@ -21,11 +21,11 @@ from __future__ import annotations
 import binascii
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from libsedge.errors import ConfigError, FrameError
-from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, Frame, decode
+from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, TAG_BYTES, Frame, decode
 from libsedge.ledger import EpochCount, IntervalSet
 from libsedge.sources.messages import refusal
 
@@ -38,7 +38,7 @@ DEFAULT_PACKET_BYTES = 1472
 _PRIMARY = struct.Struct(">HHH")
 _SECONDARY = struct.Struct(">QIHH")
 OVERHEAD = _PRIMARY.size + _SECONDARY.size + 2
-_LARGEST_FRAME = HEADER_BYTES + 4 * MAX_CHANNELS
+_LARGEST_FRAME = HEADER_BYTES + 4 * MAX_CHANNELS + TAG_BYTES
 _FIRST_WORD = 1 << 11  # version 0, telemetry, secondary header present
 
 
@@ -196,16 +196,17 @@ class _Partial:
 
 
 class Assembler:
-    """Frames out of packets; at most `window` frames are in progress, the oldest is given up for a new one.
+    """Frames out of packets; at most `window` frames are in progress, the oldest is given up for a new one. `decode`
+    makes a frame of the joined bytes or raises FrameError.
 
     A frame of which some segments came and others did not is refused once, as `incomplete`. A segment that
     came before, or of a frame that is already told about, changes nothing: `segments_again`.
     """
 
-    def __init__(self, window: int = 16) -> None:
+    def __init__(self, window: int = 16, decode: Callable[[bytes], Frame] = decode) -> None:
         self.refused: Counter[str] = Counter()
         self.again = 0
-        self._window = window
+        self._window, self._decode = window, decode
         self._partial: OrderedDict[tuple[int, int], _Partial] = OrderedDict()
         self._known: OrderedDict[int, IntervalSet] = OrderedDict()  # epoch -> sequences told about
 
@@ -231,7 +232,7 @@ class Assembler:
         if len(part.pieces) < part.segments:
             return None
         try:
-            frame = decode(b"".join(part.pieces[i] for i in range(part.segments)))
+            frame = self._decode(b"".join(part.pieces[i] for i in range(part.segments)))
         except FrameError as error:
             self._refuse(key, refusal(error))
             return None

@@ -1,4 +1,5 @@
-"""`udp:PORT`: one frame a datagram, from programs on this machine. `ccsds:udp:PORT` takes frames in segments.
+"""`udp:PORT`: one frame a datagram, from programs on this machine, or from anywhere where frames are signed.
+`ccsds:udp:PORT` takes frames in segments.
 
 UDP acknowledges nothing and slows nobody down. What the kernel drops because we read too slowly is counted by
 the kernel and reported as `dropped_by_kernel`; what is lost anywhere shows as gaps in the ledger, exactly,
@@ -10,11 +11,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from libsedge.errors import SourceError
 from libsedge.sources.base import Axis, SourceOptions
 from libsedge.sources.messages import MessageSource
-from libsedge.sources.net import check_loopback, check_port, parse_address, show_address
+from libsedge.sources.net import check_host, check_port, parse_address, show_address
+
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
 
 #: largest payload of a UDP datagram over IPv4, bytes
 MAX_DATAGRAM = 65507
@@ -25,14 +30,16 @@ _DROPS = 8  # SK_MEMINFO_DROPS, linux/sock_diag.h
 
 
 class UdpSource(MessageSource):
-    """A socket on a loopback address; `port` 0 takes a free one, `self.port` tells which.
+    """A socket on a loopback address, or on any with `key`; `port` 0 takes a free one, `self.port` tells which.
 
-    Raises ConfigError for an address that is not loopback, SourceError when the port is in use.
+    Raises ConfigError for an address that may not be bound, SourceError when the port is in use.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, axis: Axis | None = None) -> None:
-        super().__init__(axis)
-        check_loopback(host)
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", *, axis: Axis | None = None, key: FrameKey | None = None
+    ) -> None:
+        super().__init__(axis, key)
+        check_host(host, authenticated=key is not None)
         check_port(port)
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         try:
@@ -70,6 +77,6 @@ class UdpSource(MessageSource):
 
 
 def open_udp(argument: str, options: SourceOptions) -> UdpSource:
-    """`udp:PORT` or `udp:ADDRESS:PORT`."""
-    host, port = parse_address(argument)
-    return UdpSource(port, host, axis=options.axis)
+    """`udp:PORT` or `udp:ADDRESS:PORT`; with a key also `udp:0.0.0.0:5601`."""
+    host, port = parse_address(argument, authenticated=options.key is not None)
+    return UdpSource(port, host, axis=options.axis, key=options.key)

@@ -5,45 +5,52 @@
 count it. A sender that leaves while messages of its own still wait takes them along (ZeroMQ's way): they are
 gaps too, so it should leave last. At most 64 messages wait here.
 
-Endpoints are `ipc://PATH` and `tcp://ADDRESS:PORT` with a loopback address; port 0 takes a free one. A
+Endpoints are `ipc://PATH` and `tcp://ADDRESS:PORT` with a loopback address, or any where frames are signed; port 0
+takes a free one. A
 message above the largest frame closes its sender's connection. There is no way back.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libsedge import extras
 from libsedge.errors import ConfigError, SourceError
-from libsedge.frame import HEADER_BYTES, MAX_CHANNELS
+from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, TAG_BYTES
 from libsedge.sources.base import Axis, SourceOptions
 from libsedge.sources.messages import MessageSource
 from libsedge.sources.net import parse_address
 
+if TYPE_CHECKING:
+    from libsedge.frame_key import FrameKey
+
 #: messages that may wait in a socket, each way
 HIGH_WATER = 64
-MAX_MESSAGE = HEADER_BYTES + 4 * MAX_CHANNELS
+MAX_MESSAGE = HEADER_BYTES + 4 * MAX_CHANNELS + TAG_BYTES
 
 
-def check_endpoint(endpoint: str) -> None:
-    """ConfigError unless `ipc://PATH`, or `tcp://ADDRESS:PORT` with a loopback address."""
+def check_endpoint(endpoint: str, *, authenticated: bool = False) -> None:
+    """ConfigError unless `ipc://PATH`, or `tcp://ADDRESS:PORT` with a loopback address; any where frames are
+    `authenticated`."""
     scheme, _, rest = endpoint.partition("://")
     if scheme == "tcp":
-        parse_address(rest)
+        parse_address(rest, authenticated=authenticated)
     elif scheme != "ipc" or not rest:
         raise ConfigError("must be ipc://PATH or tcp://ADDRESS:PORT", field="endpoint", value=endpoint)
 
 
 class ZmqSource(MessageSource):
-    """`kind` pull or sub. Raises ConfigError for an endpoint that is not of this machine, SourceError when it
-    cannot be bound."""
+    """`kind` pull or sub. Raises ConfigError for an endpoint that may not be used, SourceError when it cannot be
+    bound."""
 
-    def __init__(self, kind: str, endpoint: str, *, axis: Axis | None = None) -> None:
-        super().__init__(axis)
+    def __init__(
+        self, kind: str, endpoint: str, *, axis: Axis | None = None, key: FrameKey | None = None
+    ) -> None:
+        super().__init__(axis, key)
         zmq: Any = extras.load("zmq", "zmq")
         if kind not in ("pull", "sub"):
             raise ConfigError("must be zmq:pull:ENDPOINT or zmq:sub:ENDPOINT", field="zmq socket", value=kind)
-        check_endpoint(endpoint)
+        check_endpoint(endpoint, authenticated=key is not None)
         self._error: Any = zmq.ZMQError
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL if kind == "pull" else zmq.SUB)
@@ -86,4 +93,4 @@ class ZmqSource(MessageSource):
 def open_zmq(argument: str, options: SourceOptions) -> ZmqSource:
     """`zmq:pull:ENDPOINT` or `zmq:sub:ENDPOINT`."""
     kind, _, endpoint = argument.partition(":")
-    return ZmqSource(kind, endpoint, axis=options.axis)
+    return ZmqSource(kind, endpoint, axis=options.axis, key=options.key)
