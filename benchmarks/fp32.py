@@ -8,8 +8,8 @@ import numpy as np
 import runtimes
 from libsedge import _core
 from libsedge_native import timing, toolchain
-from libsedge_native.float_generate import generate_float
 from libsedge_native.float_graph import dequantised
+from libsedge_native.generate import generate
 from libsedge_native.ir import Conv1d, Dense, Graph
 from libsedge_native.targets import target_of
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def ours(graph: Graph) -> dict[str, runtimes.Side]:
     weights = sum(op.weight.size for op in graph.ops if isinstance(op, (Conv1d, Dense)))
     if weights > MANY:
         isas = isas[:1]
-    generated = generate_float(dequantised(graph), isas=isas)
+    generated = generate(dequantised(graph), isas=isas, precision="float32")
     so = toolchain.compile_shared(generated)
     x = np.ones(generated.input_len, np.float32)
     sides = {}

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from libsedge_native.headers import headers
 from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Buffer, Constant, Kernel, Place, Source, Step
 
-_VECTOR = ("requantise.h", "vector_layers.inc", "vector_net.inc", "vector_rows.inc")
-_ARM = (*_VECTOR, "arm_cpu.h", "neon_common.inc")
-_SLIDING = (*_ARM, "neon_ends.inc")
-_DOT = (*_SLIDING, "neon_dot.inc", "neon_lanes.inc")
-_X86 = (*_VECTOR, "x86_cpu.h")
-
-#: headers each kernel needs, as named in include/libsedge
-HEADERS: dict[str, tuple[str, ...]] = {
-    "amx": (*_X86, "amx.h", "avx512vnni.h"),
-    "avx512vnni": (*_X86, "avx512vnni.h"),
-    "avxvnni": (*_X86, "avxvnni.h", "ymm.inc"),
-    "avx2": (*_X86, "avx2.h", "wide_tile.inc", "ymm.inc"),
-    "sse41": (*_X86, "sse41.h", "wide_tile.inc"),
-    "i8mm": (*_DOT, "i8mm.h", "neon_pairs.inc"),
-    "neondot": (*_DOT, "neondot.h"),
-    "neon": (*_SLIDING, "neon.h", "neon_quads.inc"),
-    "armv7neon": (*_ARM, "armv7neon.h"),
-    "smlad": (*_VECTOR, "smlad.h"),
-    "scalar": ("requantise.h", "scalar.h"),
-}
-
 _WIDTH = 108
-
-
-def headers(kernels: Iterable[Kernel]) -> list[str]:
-    """Every header the kernels include, sorted."""
-    return sorted({header for kernel in kernels for header in HEADERS[kernel.isa]})
 
 
 def _number(value: Any, ctype: str) -> str:
@@ -46,15 +22,15 @@ def _number(value: Any, ctype: str) -> str:
     return "-2147483647 - 1" if int(value) == -(1 << 31) else str(int(value))
 
 
-def _rows(values: Iterable[Any], ctype: str) -> list[str]:
+def rows(values: Iterable[Any], ctype: str) -> list[str]:
     """Comma-separated literals broken into lines."""
-    rows = [""]
+    lines = [""]
     for word in (_number(value, ctype) + "," for value in values):
-        if rows[-1] and len(rows[-1]) + 1 + len(word) > _WIDTH:
-            rows.append(word)
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(word)
         else:
-            rows[-1] += f" {word}" if rows[-1] else word
-    return rows
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
 
 
 def _strings(values: Any) -> list[str]:
@@ -67,8 +43,8 @@ def _strings(values: Any) -> list[str]:
 
 def _constant(constant: Constant) -> dict[str, Any]:
     values = constant.values.reshape(-1)
-    rows = _strings(values) if constant.as_text else _rows(values, constant.ctype)
-    return {"name": constant.name, "ctype": constant.ctype, "count": constant.count, "rows": rows}
+    lines = _strings(values) if constant.as_text else rows(values, constant.ctype)
+    return {"name": constant.name, "ctype": constant.ctype, "count": constant.count, "rows": lines}
 
 
 def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -> str:
@@ -146,9 +122,10 @@ def _kernel(kernel: Kernel, crc: tuple[int, int]) -> dict[str, Any]:
     streamed = kernel.sweep.steps if kernel.sweep else 0
     return {
         "isa": kernel.isa,
+        "name": kernel.name,
         "steps": [_step(kernel, step, i < streamed) for i, step in enumerate(kernel.steps)],
         "sweep": _sweep(kernel),
-        "memory": f"{kernel.isa:<10} {kernel.arena_bytes:>8,}  {kernel.reason}",
+        "memory": f"{kernel.name:<10} {kernel.arena_bytes:>8,}  {kernel.reason}",
         "table": kernel.table.name if kernel.table else "",
         "constants": [] if kernel.table else [_constant(c) for c in kernel.constants],
         "uses_arena": bool(kernel.buffers),
@@ -157,8 +134,10 @@ def _kernel(kernel: Kernel, crc: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _render(template: str, source: Source) -> str:
-    environment = Environment(
+@cache
+def environment() -> Environment:
+    """Where the templates are, and how they are filled in: an unknown name is an error."""
+    return Environment(
         loader=PackageLoader("libsedge_native"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -166,26 +145,36 @@ def _render(template: str, source: Source) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    graph = source.program.graph
-    return environment.get_template(template).render(
+
+
+def _render(template: str, source: Source) -> str:
+    graph, program = source.program.graph, source.program
+    value = "float" if graph.is_float else "int8_t"
+    page = environment().get_template(template)
+    return page.render(
         version=source.version,
         name=graph.name,
         macro=f"SEDGE_{graph.name.upper()}",
         digest=source.digest,
         macs=graph.macs,
         notes=source.notes,
+        is_float=graph.is_float,
+        precision="float32" if graph.is_float else "int8",
+        value=value,
+        suffix="_f32" if graph.is_float else "",
         arena_bytes=source.arena_bytes,
         trace_bytes=source.trace_bytes,
-        optimise=source.program.optimise,
+        optimise=program.optimise,
         align=ALIGN,
         input_len=graph.input.channels * graph.input.length,
         classes=graph.output.channels,
-        headers=[name for name in headers(source.program.kernels) if name.endswith(".h")],
-        kernels=[_kernel(k, crc) for k, crc in zip(source.program.kernels, source.crcs, strict=True)],
-        tables=[(t.name, t.isas, [_constant(c) for c in t.constants]) for t in source.program.tables],
+        headers=[name for name in headers(program.kernels) if name.endswith(".h")],
+        kernels=[_kernel(k, crc) for k, crc in zip(program.kernels, source.crcs, strict=True)],
+        tables=[(t.name, t.isas, [_constant(c) for c in t.constants]) for t in program.tables],
         golden_count=len(source.golden_inputs),
-        golden_inputs=_rows(source.golden_inputs.reshape(-1), "int8_t"),
-        golden_outputs=_rows(source.golden_outputs.reshape(-1), "int8_t"),
+        golden_inputs=rows(source.golden_inputs.reshape(-1), value),
+        golden_outputs=rows(source.golden_outputs.reshape(-1), value),
+        tolerance=source.tolerance,
     )
 
 

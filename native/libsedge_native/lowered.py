@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.ir import Conv1d, Graph, MaxPool1d, Op, Tensor
 
-#: the ends of a kernel: the int8 input and the int8 logits
+#: the ends of a kernel: the input and the logits
 INPUT = -1
 LOGITS = -2
 
@@ -154,7 +154,7 @@ class Step:
     target: Place
     source_type: str
     target_type: str
-    #: (channels, length) of an int8 [channels][length] target that sedge_trace may show, or None
+    #: (channels, length) of a [channels][length] target that a trace may show, or None
     shown: tuple[int, int] | None = None
     flow: Flow | None = None
 
@@ -178,12 +178,17 @@ class Kernel:
     arena_bytes: int = 0
     #: how the first steps are streamed, or None; and in words why, or why not
     sweep: Sweep | None = None
-    reason: str = ""
+    reason: str = "full"
     #: of a streamed kernel: the buffers that hold whole layers, and what they need together
     whole: tuple[Buffer, ...] = ()
     whole_bytes: int = 0
     #: where its constants are, if other kernels read them too
     table: Table | None = None
+
+    @property
+    def name(self) -> str:
+        """As users ask for it: that of a float32 kernel is without `float_`, which tells the two in C++ apart."""
+        return self.isa.removeprefix("float_")
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -220,13 +225,15 @@ class Source:
     version: str
     #: sha256 of the model.onnx, hex
     digest: str
-    #: int8 [n, input_len] and int8 [n, classes]
+    #: [n, input_len] and [n, classes], int8 or float32 as the graph
     golden_inputs: NDArray[Any]
     golden_outputs: NDArray[Any]
     #: per kernel: CRC-32C of its constants as a (little-endian, big-endian) machine holds them
     crcs: tuple[tuple[int, int], ...]
     #: what the import converted or left to others
     notes: tuple[str, ...] = ()
+    #: of the largest golden logit of a vector: how far a float32 kernel may be off; int8 kernels are exact
+    tolerance: float = 0.0
 
     @property
     def arena_bytes(self) -> int:

@@ -26,7 +26,7 @@ from libsedge.sources.base import Axis
 from libsedge.sources.files import open_spectra
 from numpy.typing import NDArray
 
-from libsedge_native.emit import _rows
+from libsedge_native import emit
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.lowered import Optimise
 from libsedge_native.targets import Target, compiler, isas_of, target_of
@@ -75,7 +75,7 @@ def _array(name: str, ctype: str, values: NDArray[Any]) -> dict[str, Any]:
         words = [_double(value) + "," for value in values.tolist()]
         rows = [" ".join(words[at : at + 4]) for at in range(0, len(words), 4)]
     else:
-        rows = _rows(values.tolist(), "int")
+        rows = emit.rows(values.tolist(), "int")
     return {"name": name, "ctype": f"const {ctype}", "count": len(values), "rows": rows}
 
 
@@ -111,8 +111,6 @@ def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_], table: ND
 
 def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
     """Text of runner_constants.cpp. Raises AxisError for an unusable axis, SelfTestError as `Bundle.model`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     config, calibration, manifest = bundle.preprocess, bundle.calibration, bundle.manifest
     preprocessor = Preprocessor(config, axis.wavelength_nm, axis.mask)
     counts = canary_counts(preprocessor.channels)
@@ -130,16 +128,9 @@ def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
         _array("canary_counts", "std::uint16_t", counts),
         _array("canary_logits", "std::int8_t", logits),
     ]
-    environment = Environment(
-        loader=PackageLoader("libsedge_native"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
     assert config.scale is not None
-    return environment.get_template("runner_constants.cpp.j2").render(
+    template = emit.environment().get_template("runner_constants.cpp.j2")
+    return template.render(
         version=libsedge.__version__,
         bundle=f"{manifest['name']} {manifest['version']}",
         digest=bundle.digest,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from libsedge_native import float_reference, toolchain
 from libsedge_native.emulate import Machine
-from libsedge_native.float_generate import TOLERANCE, generate_float
 from libsedge_native.float_graph import dequantised
+from libsedge_native.generate import TOLERANCE, generate
 from libsedge_native.ir import Graph
 from libsedge_native.random_graph import random_graph
 from libsedge_native.targets import compiler
@@ -42,7 +42,7 @@ BIG_ENDIAN = ("ppc64-linux", "s390x-linux")
 
 
 def build(graph: Graph, machine: Machine, folder: Path) -> Path:
-    generated = generate_float(graph, isas=machine.target.float_isas)
+    generated = generate(graph, isas=machine.target.float_isas, precision="float32")
     toolchain.write_sources(generated, folder)
     (folder / "main.cpp").write_text(PROGRAM)
     flags = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-static")

@@ -18,18 +18,21 @@ from libsedge.cli import main
 from libsedge.errors import IsaNotBuiltError, ModelError, SelfTestError, UnknownIsaError
 from libsedge_native import float_reference, toolchain, verify
 from libsedge_native.float_bound import error_bound
-from libsedge_native.float_generate import TOLERANCE, default_inputs, generate_float
 from libsedge_native.float_graph import dequantised
-from libsedge_native.generate import generate
+from libsedge_native.generate import TOLERANCE, GeneratedModel, default_goldens, generate
 from libsedge_native.ir import REAL, Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Tensor
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_float import read_float_onnx
-from libsedge_native.passes.float_pipeline import lower_float
+from libsedge_native.passes import lower
 from libsedge_native.passes.float_toom import POINTS, Scheme
 from libsedge_native.random_graph import random_graph
 from numpy.typing import NDArray
 
 FAST = ("-O1",)
+
+
+def generate_float(graph: Graph, isas: tuple[str, ...] | None = None) -> GeneratedModel:
+    return generate(graph, isas=isas, precision="float32")
 
 
 def spectra(graph: Graph, count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -100,12 +103,10 @@ def test_the_product_net_is_within_the_tolerance_of_float64_and_of_onnx_runtime(
 
 
 def test_every_convolution_of_stride_one_takes_a_scheme_and_only_those() -> None:
-    kernel = lower_float(product_net()).kernels[0]
+    kernel = lower(product_net()).kernels[0]
     words = [line.split(":")[0] for step in kernel.steps for line in step.comment if "Toom-Cook" in line]
     assert [line.split(", ")[1] for line in words] == ["7)", "5)", "3)"]
-    assert not any(
-        "Toom-Cook" in line for s in lower_float(product_net()).kernels[-1].steps for line in s.comment
-    )
+    assert not any("Toom-Cook" in line for s in lower(product_net()).kernels[-1].steps for line in s.comment)
 
 
 @pytest.mark.parametrize("length", [179, 333])
@@ -215,8 +216,6 @@ def test_buffers_of_another_type_are_refused() -> None:
 def test_the_two_precisions_are_not_taken_for_each_other() -> None:
     with pytest.raises(ModelError, match="must be float32"):
         generate_float(random_graph(3))
-    with pytest.raises(ModelError, match="is quantised"):
-        lower_float(random_graph(3))
     with pytest.raises(ModelError, match="quantis"):
         generate(product_net())
     int8_input, ops = random_graph(0).input, product_net(700).ops
@@ -225,7 +224,7 @@ def test_the_two_precisions_are_not_taken_for_each_other() -> None:
 
 
 def test_the_goldens_are_the_same_on_every_machine() -> None:
-    x = default_inputs(product_net())
+    x = default_goldens(product_net())
     assert x.shape == (2, 700)
     assert x.min() >= 0
     assert x.max() < 1

@@ -13,7 +13,7 @@ from libsedge.bundle import Bundle, read_once
 from libsedge.errors import ConfigError
 from numpy.typing import NDArray
 
-from libsedge_native.float_generate import generate_float
+from libsedge_native.commands import options
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.lowered import Optimise
 from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
@@ -79,13 +79,7 @@ def only(isa: str | None, isas: tuple[str, ...]) -> tuple[str, ...]:
     show_default=True,
     help="float32: from a plain float ONNX file, nothing quantised.",
 )
-@click.option(
-    "--optimise",
-    type=click.Choice(["speed", "size"]),
-    default="speed",
-    show_default=True,
-    help="size: layers are streamed, for the smallest arena at nearly the same time (int8 only).",
-)
+@options.optimise
 def sources(
     file: Path, output: Path, target: str | None, isa: str | None, precision: str, optimise: Optimise
 ) -> None:
@@ -102,7 +96,8 @@ def sources(
         raise ConfigError("is for int8 kernels only", field="--optimise", value=optimise)
     if precision == "float32":
         every = None if target is None else ()
-        generated = generate_float(onnx, isas=every if machine is None else machine.float_isas)
+        isas = every if machine is None else machine.float_isas
+        generated = generate(onnx, isas=isas, precision="float32")
     elif target is None:
         generated = generate(onnx, goldens, only(isa, isas_of(TARGETS)), optimise)
     else:

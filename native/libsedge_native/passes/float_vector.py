@@ -4,30 +4,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
-from libsedge_native.lowered import (
-    ALIGN,
-    INPUT,
-    LOGITS,
-    Buffer,
-    Constant,
-    Kernel,
-    Place,
-    Program,
-    Stage,
-    Step,
-)
-from libsedge_native.passes.describe import describe, describe_part
-from libsedge_native.passes.float_isas import FLOAT_ISAS
-from libsedge_native.passes.float_scalar import FLOAT, window_shape
+from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Place, Program, Stage
+from libsedge_native.passes.describe import describe
 from libsedge_native.passes.float_toom import Scheme, at_points, choose_scheme
-from libsedge_native.passes.tile import Tile, VectorIsa, choose_tile
+from libsedge_native.passes.lowering import Value, VectorLowering, padded_to, split_wide_pools
+from libsedge_native.passes.parameters import float_pool
+from libsedge_native.passes.tile import FLOAT_ISAS, Tile, VectorIsa, choose_tile
+
+#: bytes of a value
+FLOAT = 4
 
 #: places in its weights where a dense layer reads at once: independent sums, so that no multiply-add waits for the
 #: one in front of it (1 to 8 measured alike where the weights do not fit the cache)
@@ -37,21 +27,8 @@ STREAMS = 4
 LINE = ALIGN // FLOAT
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A tensor in memory: its buffer, the floats of one position, and the positions of padding in front."""
-
-    buffer: int
-    width: int
-    left: int = 0
-
-
-def _padded_to(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
-
-
-def is_depthwise(conv: Conv1d) -> bool:
-    """Whether every group has one input and one output channel."""
+def is_depthwise(conv: Conv1d, isa: VectorIsa) -> bool:
+    """Whether every group has one input and one output channel: a step of its own on every instruction set."""
     return conv.groups > 1 and conv.weight.shape[:2] == (conv.groups, 1)
 
 
@@ -84,19 +61,15 @@ def sliding_rows(isa: VectorIsa, runs: int, steps: int, stride: int, stage: Stag
     return rows if runs == 1 and steps >= 2 * stride and rows >= registers // 2 else 0
 
 
-class _Lowering:
-    """Steps and buffers of one kernel so far, and where every value is."""
+class _Lowering(VectorLowering):
+    CTYPE, BYTES = "float", FLOAT
 
     def __init__(self, program: Program, isa: VectorIsa) -> None:
-        self.isa = isa
-        self.stages = _split_wide_pools(program.stages, isa)
-        self.values: dict[str, _Value] = {}
-        self.steps: list[Step] = []
-        self.buffers: list[Buffer] = []
+        super().__init__(split_wide_pools(program.stages, isa, is_depthwise), isa)
 
     def margins(self, name: str) -> dict[str, int]:
         """Positions of padding that the convolutions that read a value need."""
-        convs = [s.conv for s in self.stages if name in s.inputs and s.conv is not None]
+        convs = [stage.conv for stage in self.readers(name) if stage.conv is not None]
         return {
             "y_left": max((conv.pads[0] for conv in convs), default=0),
             "y_right": max((conv.pads[1] for conv in convs), default=0),
@@ -105,42 +78,20 @@ class _Lowering:
     def value(self, name: str, length: int, width: int, scratch: int = 0) -> tuple[int, dict[str, int]]:
         """A new buffer for `length` positions and floats of scratch behind them; returns it and what to write."""
         margins = self.margins(name)
-        self.values[name] = _Value(len(self.buffers), width, margins["y_left"])
-        size = _padded_to((length + sum(margins.values())) * width, LINE)
-        self.buffers.append(Buffer((size + scratch) * FLOAT))
-        shape = {"channels": width, **margins}
-        return len(self.buffers) - 1, shape | ({"scratch": size} if scratch else {})
-
-    def source(self, name: str, pad: int = 0) -> Place:
-        """Where a stage reads a value, `pad` positions before its first."""
-        value = self.values[name]
-        return Place(value.buffer, (value.left - pad) * value.width * FLOAT)
-
-    def add(
-        self,
-        kind: str,
-        name: str,
-        comment: tuple[str, ...],
-        shape: dict[str, int],
-        sources: tuple[Place, ...],
-        target: int,
-        constants: tuple[Constant, ...] = (),
-    ) -> None:
-        self.steps.append(
-            Step(
-                kind, name, comment, tuple(shape.items()), constants, sources, Place(target), "float", "float"
-            )
-        )
+        size = padded_to((length + sum(margins.values())) * width, LINE)
+        buffer = self.buffer((size + scratch) * FLOAT)
+        self.values[name] = Value(buffer, width, margins["y_left"])
+        return buffer, {"channels": width, **margins, **({"scratch": size} if scratch else {})}
 
     def input(self, x: Tensor) -> None:
         """Transposed, or read as it is where that is the same."""
-        readers = [stage for stage in self.stages if GRAPH_INPUT in stage.inputs]
         plain = all(
-            s.conv is not None and choose_scheme(s) is None and not is_depthwise(s.conv) for s in readers
+            s.conv is not None and choose_scheme(s) is None and not is_depthwise(s.conv, self.isa)
+            for s in self.readers(GRAPH_INPUT)
         )
-        width = x.channels if plain else _padded_to(x.channels, self.isa.lanes)
+        width = x.channels if plain else padded_to(x.channels, self.isa.lanes)
         if width == 1 and not any(self.margins(GRAPH_INPUT).values()):
-            self.values[GRAPH_INPUT] = _Value(INPUT, 1)
+            self.values[GRAPH_INPUT] = Value(INPUT, 1)
             return
         target, written = self.value(GRAPH_INPUT, x.length, width)
         shape = {"in_channels": x.channels, "in_length": x.length, **written}
@@ -154,7 +105,7 @@ class _Lowering:
 
     def convolution(self, stage: Stage, conv: Conv1d) -> None:
         scheme = choose_scheme(stage)
-        if is_depthwise(conv):
+        if is_depthwise(conv, self.isa):
             self.depthwise(stage, conv)
         elif stage.y.length * stage.pool == 1 and conv.dilation == 1:
             self.dense(stage, conv)
@@ -164,7 +115,7 @@ class _Lowering:
             self.direct(stage, conv)
 
     def constants(self, stage: Stage, conv: Conv1d, weight: NDArray[np.float32]) -> tuple[Constant, ...]:
-        bias = np.zeros(_padded_to(stage.y.channels, self.isa.lanes), np.float32)
+        bias = np.zeros(padded_to(stage.y.channels, self.isa.lanes), np.float32)
         bias[: stage.y.channels] = conv.bias
         return (
             Constant(f"{stage.name}_weight", "float", weight),
@@ -174,7 +125,7 @@ class _Lowering:
     def dense(self, stage: Stage, conv: Conv1d) -> None:
         """One output position: legal for dilation 1."""
         isa, width = self.isa, self.values[stage.inputs[0]].width
-        channels, steps = _padded_to(stage.y.channels, isa.lanes), conv.weight.shape[2] * width
+        channels, steps = padded_to(stage.y.channels, isa.lanes), conv.weight.shape[2] * width
         vectors = min(4 if isa.rows[1] == 24 else 2, channels // isa.lanes)
         target, written = self.value(stage.name, 1, channels)
         shape = {
@@ -191,7 +142,7 @@ class _Lowering:
 
     def direct(self, stage: Stage, conv: Conv1d) -> None:
         isa, width = self.isa, self.values[stage.inputs[0]].width
-        channels = _padded_to(stage.y.channels, isa.lanes)
+        channels = padded_to(stage.y.channels, isa.lanes)
         taps = conv.weight.shape[2]
         runs, steps = (1, taps * width) if conv.dilation == 1 else (taps, width)
         sliding = sliding_rows(isa, runs, steps, conv.stride * width, stage)
@@ -223,13 +174,13 @@ class _Lowering:
 
     def toom(self, stage: Stage, conv: Conv1d, scheme: Scheme) -> None:
         isa, width = self.isa, self.values[stage.inputs[0]].width
-        channels = _padded_to(stage.y.channels, isa.lanes)
+        channels = padded_to(stage.y.channels, isa.lanes)
         tiles = -(-stage.y.length * stage.pool // scheme.outputs)
         tile = choose_tile(isa, channels // isa.lanes, tiles, 1)
         assert tile is not None
         wide = tile.vectors * isa.lanes
         scratch = scheme.points * tile.rows * (width + wide)
-        target, written = self.value(stage.name, stage.y.length, channels, _padded_to(scratch, LINE))
+        target, written = self.value(stage.name, stage.y.length, channels, padded_to(scratch, LINE))
         pairs = (*scheme.quarters, 0, 0, 0)
         shape = {
             "out_length": stage.y.length,
@@ -274,67 +225,32 @@ class _Lowering:
 
     def layer(self, stage: Stage, kind: str, shape: dict[str, int]) -> None:
         """A layer that keeps the channels as they lie."""
-        sources = tuple(self.source(name) for name in stage.inputs)
-        width = self.values[stage.inputs[0]].width
+        sources, width = self.sources(stage), self.values[stage.inputs[0]].width
         target, written = self.value(stage.name, stage.y.length, width)
         self.add(kind, stage.name, describe(stage), shape | written, sources, target)
 
-    def concat(self, stage: Stage) -> None:
+    def pool(self, stage: Stage, op: MaxPool1d | AveragePool1d) -> None:
+        self.layer(stage, *float_pool(stage, op))
+
+    def sum_of_two(self, stage: Stage, op: Add) -> None:
+        self.layer(stage, "sum_of_two", {"length": stage.y.length, "relu": int(op.relu)})
+
+    def global_average(self, stage: Stage, op: GlobalAveragePool) -> None:
+        self.layer(stage, "average", {"in_length": stage.x.length})
+
+    def concat(self, stage: Stage, op: Concat) -> None:
         """One step an input; the first one writes the margins too."""
-        places = [(self.source(name), self.values[name].width) for name in stage.inputs]
-        width = _padded_to(stage.y.channels, self.isa.lanes)
+        parts, width = list(self.parts(stage)), padded_to(stage.y.channels, self.isa.lanes)
         target, written = self.value(stage.name, stage.y.length, width)
-        first = 0
-        for i, (x, (source, x_width)) in enumerate(zip(stage.xs, places, strict=True)):
-            last = i == len(places) - 1
-            name = stage.name if last else f"sedge_part{i}_{stage.name}"
-            comment = describe(stage) if last else describe_part(stage, i)
-            shape = {"length": x.length, "x_width": x_width, "first": first, "count": x.channels, **written}
-            self.add("copy", name, comment, shape, (source,), target)
-            first += x.channels
-
-    def stage(self, stage: Stage) -> None:
-        op = stage.ops[0]
-        if isinstance(op, Conv1d):
-            self.convolution(stage, op)
-        elif isinstance(op, MaxPool1d):
-            self.layer(stage, "max_pool", window_shape(stage, op))
-        elif isinstance(op, AveragePool1d):
-            self.layer(stage, "average_pool", window_shape(stage, op))
-        elif isinstance(op, Add):
-            self.layer(stage, "sum_of_two", {"length": stage.y.length, "relu": int(op.relu)})
-        elif isinstance(op, Concat):
-            self.concat(stage)
-        else:
-            assert isinstance(op, GlobalAveragePool)
-            self.layer(stage, "average", {"in_length": stage.x.length})
-
-
-def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage, ...]:
-    """A pool wider than any tile runs as a step of its own."""
-    out: list[Stage] = []
-    for stage in stages:
-        conv = stage.conv
-        if conv is not None and stage.pool > isa.rows[1] and not is_depthwise(conv):
-            middle = conv.output(stage.x)
-            out.append(Stage((conv,), stage.inputs, stage.xs, middle))
-            out.append(Stage(stage.ops[1:], (conv.name,), (middle,), stage.y))
-        else:
-            out.append(stage)
-    return tuple(out)
-
-
-def _lower(program: Program, isa: VectorIsa) -> Kernel:
-    lowering = _Lowering(program, isa)
-    lowering.input(program.graph.input)
-    for stage in lowering.stages:
-        lowering.stage(stage)
-    lowering.output(program.graph.output)
-    return Kernel(isa.name, tuple(lowering.steps), tuple(lowering.buffers))
+        for part in parts:
+            shape = {"length": part.x.length, "x_width": part.value.width, "first": part.first}
+            shape |= {"count": part.x.channels, **written}
+            self.add("copy", part.name, part.comment, shape, (part.source,), target)
 
 
 def float_vector(program: Program) -> Program:
     """One kernel for every vector instruction set the program asks for, in that order. Legal always."""
     for name in program.isas:
-        program = replace(program, kernels=(*program.kernels, _lower(program, FLOAT_ISAS[name])))
+        lowering = _Lowering(program, FLOAT_ISAS[name])
+        program = program.with_kernel(lowering.kernel(program.graph.input, program.graph.output))
     return program

@@ -4,72 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Flow, Kernel, Place, Program, Stage, Step
-from libsedge_native.passes.describe import describe, describe_part
-from libsedge_native.passes.parameters import add_shape, average_multipliers, table
+from libsedge_native.lowered import Constant, Flow, Place, Program, Stage
+from libsedge_native.passes.describe import describe
+from libsedge_native.passes.lowering import ScalarLowering
+from libsedge_native.passes.parameters import add_shape, average_multipliers, conv_shape, table, window_shape
 from libsedge_native.reference import average_multiplier, multiplier
-
-Parts = tuple[str, dict[str, int], tuple[Constant, ...]]
-
-
-def _conv(stage: Stage, conv: Conv1d) -> Parts:
-    out, _, taps = conv.weight.shape
-    shape = {
-        "in_channels": stage.x.channels,
-        "in_length": stage.x.length,
-        "out_channels": out,
-        "out_length": stage.y.length,
-        "taps": taps,
-        "stride": conv.stride,
-        "dilation": conv.dilation,
-        "pad_left": conv.pads[0],
-        "groups": conv.groups,
-        "pool": stage.pool,
-        "x_zero": stage.x.quant.zero_point,
-        "y_zero": conv.quant.zero_point,
-        "y_low": conv.quant.zero_point if conv.relu else -128,
-    }
-    scale = multiplier(stage.x.quant.scale, conv.weight_scale, conv.quant.scale)
-    name = stage.name
-    constants = (
-        Constant(f"{name}_weight", "int8_t", conv.weight.reshape(-1)),
-        Constant(f"{name}_bias", "int32_t", conv.bias),
-        Constant(f"{name}_multiplier", "float", scale),
-    )
-    return "conv1d", shape, constants
-
-
-def _window(stage: Stage, op: MaxPool1d | AveragePool1d) -> dict[str, int]:
-    return {
-        "channels": stage.x.channels,
-        "in_length": stage.x.length,
-        "out_length": stage.y.length,
-        "kernel": op.kernel,
-        "stride": op.stride,
-        "pad_left": op.pads[0],
-    }
-
-
-def _parts(stage: Stage) -> Parts:
-    """Kind, shape and constants of a stage that is one step."""
-    op, name = stage.ops[0], stage.name
-    if isinstance(op, Conv1d):
-        return _conv(stage, op)
-    if isinstance(op, MaxPool1d):
-        return "max_pool", _window(stage, op), ()
-    zeros = {"x_zero": stage.x.quant.zero_point, "y_zero": stage.y.quant.zero_point}
-    if isinstance(op, AveragePool1d):
-        scales = average_multipliers(op, stage.x)
-        shape = {**_window(stage, op), "counted": int(scales.size > 1), **zeros}
-        return "average_pool", shape, (Constant(f"{name}_multiplier", "float", scales),)
-    if isinstance(op, Add):
-        return "add", {"count": stage.x.channels * stage.x.length, **add_shape(stage, op)}, ()
-    assert isinstance(op, GlobalAveragePool)
-    scale = average_multiplier(stage.x.quant.scale, op.quant.scale, stage.x.length)
-    shape = {"channels": stage.x.channels, "y_zero": zeros["y_zero"]}
-    return "average", shape, (Constant(f"{name}_multiplier", "float", np.array([scale], np.float32)),)
 
 
 def _flow(stage: Stage) -> Flow | None:
@@ -90,49 +30,81 @@ def _flow(stage: Stage) -> Flow | None:
     return None
 
 
-def _sum(stage: Stage, source: Place, target: int) -> Step:
-    x = stage.x
-    shape = {"channels": x.channels, "in_length": x.length, "x_zero": x.quant.zero_point}
-    flow = Flow(x.length, 0, row_cycles=x.channels, call_cycles=10.0 * x.channels)
-    return Step(
-        "sum",
-        f"sedge_sum_{stage.name}",
-        ("sums over all positions",),
-        tuple(shape.items()),
-        (),
-        (source,),
-        Place(target),
-        "int8_t",
-        "int32_t",
-        flow=flow,
-    )
+class _Lowering(ScalarLowering):
+    CTYPE, BYTES = "int8_t", 1
 
-
-def _concat(stage: Stage, op: Concat, sources: list[Place], target: int) -> list[Step]:
-    """One step an input; the last one is named, and traced, as the op."""
-    steps = []
-    skip = 0
-    for i, (x, source) in enumerate(zip(stage.xs, sources, strict=True)):
-        last = i == len(sources) - 1
-        name = stage.name if last else f"sedge_part{i}_{stage.name}"
-        values = table(x.quant, op.quant, 0)
-        size = x.channels * x.length
-        steps.append(
-            Step(
-                "copy" if values is None else "rescale",
-                name,
-                describe(stage) if last else describe_part(stage, i),
-                (("first", skip), ("count", size)),
-                () if values is None else (Constant(f"{name}_table", "int8_t", values),),
-                (source,),
-                Place(target),
-                "int8_t",
-                "int8_t",
-                stage.y.shape if last else None,
-            )
+    def convolution(self, stage: Stage, conv: Conv1d) -> None:
+        shape = {
+            **conv_shape(stage, conv),
+            "x_zero": stage.x.quant.zero_point,
+            "y_zero": conv.quant.zero_point,
+            "y_low": conv.quant.zero_point if conv.relu else -128,
+        }
+        scale = multiplier(stage.x.quant.scale, conv.weight_scale, conv.quant.scale)
+        constants = (
+            Constant(f"{stage.name}_weight", "int8_t", conv.weight.reshape(-1)),
+            Constant(f"{stage.name}_bias", "int32_t", conv.bias),
+            Constant(f"{stage.name}_multiplier", "float", scale),
         )
-        skip += size
-    return steps
+        self.layer(stage, "conv1d", shape, constants, _flow(stage))
+
+    def pool(self, stage: Stage, op: MaxPool1d | AveragePool1d) -> None:
+        shape = {"channels": stage.x.channels, **window_shape(stage, op)}
+        if isinstance(op, MaxPool1d):
+            self.layer(stage, "max_pool", shape, (), _flow(stage))
+            return
+        scales = average_multipliers(op, stage.x)
+        shape["counted"] = int(scales.size > 1)
+        shape |= {"x_zero": stage.x.quant.zero_point, "y_zero": stage.y.quant.zero_point}
+        constants = (Constant(f"{stage.name}_multiplier", "float", scales),)
+        self.layer(stage, "average_pool", shape, constants, _flow(stage))
+
+    def sum_of_two(self, stage: Stage, op: Add) -> None:
+        self.layer(stage, "add", {"count": stage.x.channels * stage.x.length, **add_shape(stage, op)})
+
+    def global_average(self, stage: Stage, op: GlobalAveragePool) -> None:
+        x, sums = stage.x, self.buffer(stage.x.channels * 4)
+        shape = {"channels": x.channels, "in_length": x.length, "x_zero": x.quant.zero_point}
+        flow = Flow(x.length, 0, row_cycles=x.channels, call_cycles=10.0 * x.channels)
+        words = ("sums over all positions",)
+        self.add(
+            "sum",
+            f"sedge_sum_{stage.name}",
+            words,
+            shape,
+            self.sources(stage),
+            sums,
+            types=("int8_t", "int32_t"),
+            flow=flow,
+        )
+        scale = average_multiplier(x.quant.scale, op.quant.scale, x.length)
+        self.add(
+            "average",
+            stage.name,
+            describe(stage),
+            {"channels": x.channels, "y_zero": op.quant.zero_point},
+            (Place(sums),),
+            self.target(stage),
+            (Constant(f"{stage.name}_multiplier", "float", np.array([scale], np.float32)),),
+            types=("int32_t", "int8_t"),
+            shown=stage.y.shape,
+        )
+
+    def concat(self, stage: Stage, op: Concat) -> None:
+        """One step an input."""
+        target = self.target(stage)
+        for part in self.parts(stage):
+            values = table(part.x.quant, op.quant, 0)
+            self.add(
+                "copy" if values is None else "rescale",
+                part.name,
+                part.comment,
+                {"first": part.first * part.x.length, "count": part.x.channels * part.x.length},
+                (part.source,),
+                target,
+                () if values is None else (Constant(f"{part.name}_table", "int8_t", values),),
+                shown=stage.y.shape if part.last else None,
+            )
 
 
 def lower_scalar(program: Program) -> Program:
@@ -142,39 +114,4 @@ def lower_scalar(program: Program) -> Program:
     The zero point is subtracted tap by tap and padded taps are skipped (they are real zeros), so this kernel
     shares no folding trick with the vector kernels that are compared with it. Groups cost what they compute.
     """
-    steps: list[Step] = []
-    buffers: list[Buffer] = []
-    places = {GRAPH_INPUT: Place(INPUT)}
-    for stage in program.stages:
-        last = stage is program.stages[-1]
-        average = isinstance(stage.ops[0], GlobalAveragePool)
-        if average:
-            steps.append(_sum(stage, places[stage.inputs[0]], len(buffers)))
-            buffers.append(Buffer(stage.x.channels * 4))
-        target = LOGITS if last else len(buffers)
-        if not last:
-            buffers.append(Buffer(stage.y.channels * stage.y.length))
-        places[stage.name] = Place(target)
-        op, sources = stage.ops[0], [places[name] for name in stage.inputs]
-        if average:
-            sources = [steps[-1].target]
-        if isinstance(op, Concat):
-            steps += _concat(stage, op, sources, target)
-            continue
-        kind, shape, constants = _parts(stage)
-        words = describe(stage)
-        step = Step(
-            kind,
-            stage.name,
-            words,
-            tuple(shape.items()),
-            constants,
-            tuple(sources),
-            Place(target),
-            "int32_t" if average else "int8_t",
-            "int8_t",
-            stage.y.shape,
-            _flow(stage),
-        )
-        steps.append(step)
-    return program.with_kernel(Kernel("scalar", tuple(steps), tuple(buffers)))
+    return program.with_kernel(_Lowering(program.stages).kernel("scalar"))

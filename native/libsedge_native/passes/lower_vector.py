@@ -4,35 +4,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
 from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
-from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Flow, Kernel, Place, Program, Stage, Step
-from libsedge_native.passes.describe import describe, describe_part
+from libsedge_native.lowered import INPUT, LOGITS, Buffer, Constant, Place, Program, Stage
+from libsedge_native.passes.describe import describe
 from libsedge_native.passes.flow import conv_flow, input_flow, sum_flow, window_flow
+from libsedge_native.passes.lowering import Value, VectorLowering, padded_to, split_wide_pools
 from libsedge_native.passes.matrix_tiles import on_tiles, run_unit
 from libsedge_native.passes.neon_slide import slide, slide_tile
 from libsedge_native.passes.pack_weights import pack, pack_depthwise
-from libsedge_native.passes.parameters import add_shape, average_multipliers, table
+from libsedge_native.passes.parameters import add_shape, average_multipliers, table, window_shape
 from libsedge_native.passes.single_channels import channel_by_channel
 from libsedge_native.passes.tile import VECTOR_ISAS, WIDE, VectorIsa, reach
 from libsedge_native.reference import average_multiplier
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A tensor in memory: its buffer, the bytes of one position, and the positions of padding in front."""
-
-    buffer: int
-    width: int
-    left: int = 0
-
-
-def _padded_to(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
 
 
 def _margins(readers: list[Stage], width: int, zero: int, isa: VectorIsa) -> dict[str, int]:
@@ -48,62 +34,24 @@ def _margins(readers: list[Stage], width: int, zero: int, isa: VectorIsa) -> dic
     return {"y_left": left, "y_right": right, "y_slack": slack, "y_zero": zero + isa.byte_offset}
 
 
-class _Lowering:
-    """Steps and buffers of one kernel so far, and where every value is."""
+class _Lowering(VectorLowering):
+    CTYPE, BYTES = "uint8_t", 1
 
     def __init__(self, program: Program, isa: VectorIsa) -> None:
-        self.isa = isa
+        super().__init__(split_wide_pools(program.stages, isa, channel_by_channel), isa)
         self.names = program.isas
-        self.stages = _split_wide_pools(program.stages, isa)
-        self.values: dict[str, _Value] = {}
-        self.steps: list[Step] = []
-        self.buffers: list[Buffer] = []
-
-    def readers(self, name: str) -> list[Stage]:
-        return [stage for stage in self.stages if name in stage.inputs]
 
     def value(self, name: str, length: int, width: int, zero: int) -> tuple[int, dict[str, int]]:
         """A new buffer for a value of `length` positions; returns it and the margins to write."""
         margins = _margins(self.readers(name), width, zero, self.isa)
         left, right = margins["y_left"], margins["y_right"]
-        self.values[name] = _Value(len(self.buffers), width, left)
-        self.buffers.append(Buffer((left + length + right) * width + margins["y_slack"]))
-        return len(self.buffers) - 1, margins
-
-    def source(self, name: str, pad: int = 0) -> Place:
-        """Where a stage reads a value, `pad` positions before its first."""
-        value = self.values[name]
-        return Place(value.buffer, (value.left - pad) * value.width)
-
-    def add(
-        self,
-        kind: str,
-        name: str,
-        comment: tuple[str, ...],
-        shape: dict[str, int],
-        sources: tuple[Place, ...],
-        target: int,
-        constants: tuple[Constant, ...] = (),
-        types: tuple[str, str] = ("uint8_t", "uint8_t"),
-        flow: Flow | None = None,
-    ) -> None:
-        step = Step(
-            kind,
-            name,
-            comment,
-            tuple(shape.items()),
-            constants,
-            sources,
-            Place(target),
-            types[0],
-            types[1],
-            flow=flow,
-        )
-        self.steps.append(step)
+        buffer = self.buffer((left + length + right) * width + margins["y_slack"])
+        self.values[name] = Value(buffer, width, left)
+        return buffer, margins
 
     def input(self, x: Tensor) -> None:
         dilated = self.reaches_dilated(GRAPH_INPUT)
-        width = _padded_to(x.channels, 4) if dilated else x.channels
+        width = padded_to(x.channels, 4) if dilated else x.channels
         target, margins = self.value(GRAPH_INPUT, x.length, width, x.quant.zero_point)
         shape = {"in_channels": x.channels, "in_length": x.length, "channels": width, **margins}
         flipped = ", top bit flipped" if self.isa.byte_offset else ""
@@ -128,10 +76,13 @@ class _Lowering:
         shape = {"classes": y.channels}
         self.add("output", "sedge_output", comment, shape, (source,), LOGITS, types=("uint8_t", "int8_t"))
 
-    def conv(self, stage: Stage, conv: Conv1d) -> None:
+    def convolution(self, stage: Stage, conv: Conv1d) -> None:
         """A convolution with its pool, and summed up where only a global average reads it."""
+        if channel_by_channel(conv, self.isa):
+            self.depthwise(stage, conv)
+            return
         isa, width = self.isa, self.values[stage.inputs[0]].width
-        channels = _padded_to(stage.y.channels, max(isa.lanes, 16))
+        channels = padded_to(stage.y.channels, max(isa.lanes, 16))
         sliding = slide(stage, width, isa)
         tile = slide_tile(stage, sliding, channels // isa.lanes, isa)
         assert tile is not None
@@ -175,11 +126,11 @@ class _Lowering:
         flow = conv_flow(
             stage, conv, isa, channels, window, tile.rows, matrix, wide, {} if summed else margins
         )
-        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types, flow)
+        self.add(kind, stage.name, describe(stage), shape, (source,), target, constants, types, flow=flow)
 
     def depthwise(self, stage: Stage, conv: Conv1d) -> None:
         width = self.values[stage.inputs[0]].width
-        channels = min(width, _padded_to(stage.y.channels, 16))
+        channels = min(width, padded_to(stage.y.channels, 16))
         weight, bias, scale = pack_depthwise(conv, stage.x, channels, self.isa)
         source = self.source(stage.inputs[0], conv.pads[0])
         target, margins = self.value(stage.name, stage.y.length, channels, conv.quant.zero_point)
@@ -207,8 +158,7 @@ class _Lowering:
         source = self.source(stage.inputs[0])
         if not self.is_summed(stage.inputs[0]):
             shape: dict[str, int] = {"channels": width, "in_length": stage.x.length}
-            comment, sums = ("sums over all positions",), len(self.buffers)
-            self.buffers.append(Buffer(width * 4))
+            comment, sums = ("sums over all positions",), self.buffer(width * 4)
             types = ("uint8_t", "int32_t")
             flow = sum_flow(stage.x, width)
             self.add(
@@ -235,15 +185,7 @@ class _Lowering:
         width = self.values[stage.inputs[0]].width
         source = self.source(stage.inputs[0])
         target, margins = self.value(stage.name, stage.y.length, width, stage.y.quant.zero_point)
-        shape = {
-            "channels": width,
-            "in_length": stage.x.length,
-            "out_length": stage.y.length,
-            "kernel": op.kernel,
-            "stride": op.stride,
-            "pad_left": op.pads[0],
-            **margins,
-        }
+        shape = {"channels": width, **window_shape(stage, op), **margins}
         flow = window_flow(stage, op, width, margins)
         if isinstance(op, MaxPool1d):
             self.add("max_pool", stage.name, describe(stage), shape, (source,), target, flow=flow)
@@ -257,7 +199,7 @@ class _Lowering:
 
     def sum_of_two(self, stage: Stage, op: Add) -> None:
         first, second = (self.values[name].width for name in stage.inputs)
-        sources = tuple(self.source(name) for name in stage.inputs)
+        sources = self.sources(stage)
         target, margins = self.value(stage.name, stage.y.length, min(first, second), op.quant.zero_point)
         shape = {
             "length": stage.y.length,
@@ -272,58 +214,15 @@ class _Lowering:
 
     def concat(self, stage: Stage, op: Concat) -> None:
         """One step an input; the first one writes the margins too."""
-        places = [(self.source(name), self.values[name].width) for name in stage.inputs]
-        channels = _padded_to(stage.y.channels, 4)
+        parts, channels = list(self.parts(stage)), padded_to(stage.y.channels, 4)
         target, margins = self.value(stage.name, stage.y.length, channels, op.quant.zero_point)
-        first = 0
-        for i, (x, (source, width)) in enumerate(zip(stage.xs, places, strict=True)):
-            last = i == len(places) - 1
-            name = stage.name if last else f"sedge_part{i}_{stage.name}"
-            values = table(x.quant, op.quant, self.isa.byte_offset)
-            shape = {"length": x.length, "x_width": width, "first": first, "count": x.channels}
-            shape |= {"channels": channels, **margins}
+        for part in parts:
+            values = table(part.x.quant, op.quant, self.isa.byte_offset)
+            shape = {"length": part.x.length, "x_width": part.value.width, "first": part.first}
+            shape |= {"count": part.x.channels, "channels": channels, **margins}
             kind = "copy" if values is None else "rescale"
-            constants = () if values is None else (Constant(f"{name}_table", "int8_t", values),)
-            comment = describe(stage) if last else describe_part(stage, i)
-            self.add(kind, name, comment, shape, (source,), target, constants)
-            first += x.channels
-
-    def stage(self, stage: Stage) -> None:
-        op = stage.ops[0]
-        if isinstance(op, Conv1d):
-            (self.depthwise if channel_by_channel(op, self.isa) else self.conv)(stage, op)
-        elif isinstance(op, (MaxPool1d, AveragePool1d)):
-            self.pool(stage, op)
-        elif isinstance(op, Add):
-            self.sum_of_two(stage, op)
-        elif isinstance(op, Concat):
-            self.concat(stage, op)
-        else:
-            assert isinstance(op, GlobalAveragePool)
-            self.global_average(stage, op)
-
-
-def _split_wide_pools(stages: tuple[Stage, ...], isa: VectorIsa) -> tuple[Stage, ...]:
-    """A pool wider than any tile runs as a step of its own."""
-    out: list[Stage] = []
-    for stage in stages:
-        conv = stage.conv
-        if conv is not None and stage.pool > isa.rows[1] and not channel_by_channel(conv, isa):
-            middle = conv.output(stage.x)
-            out.append(Stage((conv,), stage.inputs, stage.xs, middle))
-            out.append(Stage(stage.ops[1:], (conv.name,), (middle,), stage.y))
-        else:
-            out.append(stage)
-    return tuple(out)
-
-
-def _lower(program: Program, isa: VectorIsa) -> Kernel:
-    lowering = _Lowering(program, isa)
-    lowering.input(program.graph.input)
-    for stage in lowering.stages:
-        lowering.stage(stage)
-    lowering.output(program.graph.output)
-    return Kernel(isa.name, tuple(lowering.steps), tuple(lowering.buffers))
+            constants = () if values is None else (Constant(f"{part.name}_table", "int8_t", values),)
+            self.add(kind, part.name, part.comment, shape, (part.source,), target, constants)
 
 
 def lower_vector(program: Program) -> Program:
@@ -334,5 +233,6 @@ def lower_vector(program: Program) -> Program:
     int32 sum.
     """
     for name in program.isas:
-        program = replace(program, kernels=(*program.kernels, _lower(program, VECTOR_ISAS[name])))
+        lowering = _Lowering(program, VECTOR_ISAS[name])
+        program = program.with_kernel(lowering.kernel(program.graph.input, program.graph.output))
     return program

@@ -55,6 +55,14 @@ VECTOR_ISAS: dict[str, VectorIsa] = {
 }
 
 
+#: Those of the float32 kernels: at least eight accumulators hide the four cycles of a multiply-add on two ports.
+FLOAT_ISAS: dict[str, VectorIsa] = {
+    "float_avx512": VectorIsa("float_avx512", 16, {1: 24, 2: 12, 3: 8, 4: 6, 8: 1}),
+    "float_avx2": VectorIsa("float_avx2", 8, {1: 12, 2: 6, 3: 4, 4: 2, 8: 1}),
+    "float_neon": VectorIsa("float_neon", 4, {1: 24, 2: 12, 3: 8, 4: 6, 8: 1}),
+}
+
+
 @dataclass(frozen=True)
 class Tile:
     """`rows` convolution outputs (a multiple of the pool) times `vectors` registers of channels."""
