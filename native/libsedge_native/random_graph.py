@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -156,6 +157,16 @@ class _Builder:
             quant = Quant(quant.scale * float(rng.choice([0.5, 1.0, 1.7])), int(rng.integers(-128, 128)))
         self.add(Concat(name, quant, tuple(parts)))
 
+    def shown(self, name: str) -> None:
+        """A dense layer whose output is its input: logits that hide no difference behind a sum."""
+        one, count = self.x, self.x.channels
+        unit = np.eye(count, dtype=np.int8)
+        op = Dense(
+            name, unit, np.zeros(count, np.int32), np.ones(count, np.float32), one.quant, False, (self.last,)
+        )
+        self.samples[name], self.tensors[name], self.last = self.samples[self.last], op.output(one), name
+        self.ops.append(op)
+
     def dense(self, name: str) -> None:
         rng, before = self.rng, self.last
         residual = isinstance(self.ops[-1], Dense) and rng.random() < 0.3
@@ -194,6 +205,34 @@ def random_graph(seed: int, name: str = "net", *, max_length: int = 300) -> Grap
     net.add(Flatten("flat"))
     for i in range(int(rng.integers(1, 4))):
         net.dense(f"dense{i}")
+    return Graph(name, first, tuple(net.ops))
+
+
+def small_graph(seed: int, name: str = "net") -> Graph:
+    """One or two layers as in `random_graph` on a short input, cheap to compile; the same seed gives the same graph.
+
+    The last layer's activations are the logits as they are, or averaged, or summed up by a dense layer.
+    """
+    rng = np.random.default_rng((seed, 1))
+    channels, longest = int(rng.choice([1, 1, 2, 3, 5, 16, 33])), int(rng.choice([8, 33, 70]))
+    quant = Quant(float(rng.uniform(0.005, 0.05)), int(rng.integers(-128, 128)))
+    first = Tensor(channels, int(rng.integers(1, longest + 1)), quant)
+    net = _Builder(rng, first)
+    layers: list[Callable[[str], None]] = [net.conv, net.conv, net.conv, net.conv, net.residual, net.branches]
+    layers[rng.integers(len(layers))]("first")
+    if rng.random() < 0.5 and net.x.length > 1:
+        net.pool("pool")
+    if rng.random() < 0.2 and net.x.channels <= 64:
+        layers[rng.integers(len(layers))]("second")
+    if rng.random() < 0.45 or net.x.channels * net.x.length > 600:
+        spread = float(rng.choice([0.03, 0.1, 0.3]))
+        net.add(GlobalAveragePool("average", Quant(net.x.quant.scale * spread, int(rng.integers(-128, 128)))))
+        return Graph(name, first, tuple(net.ops))
+    net.add(Flatten("flat"))
+    if net.x.channels > 200 or rng.random() < 0.2:
+        net.dense("dense")
+    else:
+        net.shown("shown")
     return Graph(name, first, tuple(net.ops))
 
 
