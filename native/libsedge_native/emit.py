@@ -135,7 +135,6 @@ def _kernel(kernel: Kernel, crc: tuple[int, int]) -> dict[str, Any]:
 
 
 @cache
-@cache
 def environment() -> Environment:
     """Where the templates are, and how they are filled in: an unknown name is an error."""
     return Environment(
