@@ -81,6 +81,9 @@ class State:
     def with_entry(self, version: str, entry: Entry) -> State:
         return replace(self, versions=self.versions | {version: entry})
 
+    def without(self, version: str) -> State:
+        return replace(self, versions={name: it for name, it in self.versions.items() if name != version})
+
     def with_state(self, version: str, state: str) -> State:
         return self.with_entry(version, replace(self.versions[version], state=state, starts=0))
 

@@ -141,16 +141,17 @@ class ModelStore:
         trusted: Iterable[TrustedKey] | str | os.PathLike[str] | None = None,
         disk: Disk | None = None,
     ) -> tuple[ModelStore, str]:
-        """Copy a verified bundle into `root`/NAME as *staged*; returns the store and the version.
+        """Copy a verified bundle into `root`/NAME as *staged*; returns the store and the version. Folders are made.
 
         The same bundle again repairs a damaged copy and changes nothing else. Raises the errors of `Bundle.open`;
         ModelStoreError where the counter is too small, or this version or counter exists with other bytes.
         """
         store = cls(Path(root) / Bundle.open(file, trusted).manifest["name"], trusted, disk)
         try:
-            if not store.folder.exists():
-                store._disk.make_folder(store.folder)
-                store._disk.sync(store.folder.parent)
+            missing = [path for path in (store.folder, *store.folder.parents) if not path.exists()]
+            for path in reversed(missing):
+                store._disk.make_folder(path)
+                store._disk.sync(path.parent)
         except OSError as why:
             raise ModelStoreError(f"cannot be made: {why.strerror}", file=store.folder) from why
         with store._changing():
@@ -221,6 +222,36 @@ class ModelStore:
             state = replace(state.with_state(version, active), current=version, previous=state.current)
             self._save(state)
             return state
+
+    def remove(self, version: str) -> None:
+        """Forget a version and delete its files; the floor stays. Given again after a crash it goes on.
+
+        Raises ModelStoreError for the current one, the previous one, the last that was good (while it is here, nothing
+        else is installed with its counter), and one that is not installed.
+        """
+        with self._changing():
+            state = self.state()
+            folder = self.folder / version
+            try:
+                parse_version(version)
+                known = version in state.versions or folder.exists()
+            except ValueError:
+                known = False
+            if not known:
+                raise ModelStoreError("is not installed", file=self.folder, field="version", value=version)
+            entry = state.versions.get(version)
+            last_good = entry is not None and entry.counter == state.floor
+            for kept, what in (
+                (version == state.current, "the current one"),
+                (version == state.previous, "the previous one, the way back"),
+                (last_good, "the last that was good"),
+            ):
+                if kept:
+                    raise ModelStoreError(f"is {what}", file=self.folder, field="version", value=version)
+            if entry is not None:  # no longer listed before the first file goes
+                self._save(state.without(version))
+            self._disk.remove(folder)
+            self._disk.sync(self.folder)
 
     def note_shadow(self, version: str, *, begins: bool) -> None:
         """The current version, on trial, begins to decide in the shadow of the one before, or has come out of it.
@@ -304,11 +335,20 @@ class ModelStore:
                 self._save(state.with_starts(version, 0))
 
 
+def stores_in(root: Path) -> list[ModelStore]:
+    """The stores of a folder of models, or the one that the folder itself is; ModelStoreError where there is none."""
+    found = [root] if (root / STORE).exists() else sorted(path.parent for path in root.glob(f"*/{STORE}"))
+    if not found:
+        raise ModelStoreError("no model was installed here", file=root)
+    return [ModelStore(folder) for folder in found]
+
+
 def describe(store: ModelStore) -> dict[str, Any]:
-    """The store's state as plain data, versions in their order."""
+    """The store's state as plain data, versions in their order; `bytes` of a bundle None where its file is missing."""
     state = store.state()
-    versions = sorted(state.versions, key=parse_version)
-    return asdict(state) | {
-        "folder": str(store.folder),
-        "versions": [{"version": version, **asdict(state.versions[version])} for version in versions],
-    }
+    rows = []
+    for version in sorted(state.versions, key=parse_version):
+        file = store.folder / version / BUNDLE
+        size = file.stat().st_size if file.is_file() else None
+        rows.append({"version": version, **asdict(state.versions[version]), "bytes": size})
+    return asdict(state) | {"folder": str(store.folder), "versions": rows}

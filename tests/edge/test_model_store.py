@@ -33,7 +33,7 @@ def release(tiny_model: Any, tmp_path: Path) -> Callable[..., Path]:
             manifest.update(version=version, counter=counter, **changes)
             if broken:
                 outputs = np.zeros((4, 4), np.int8)
-                members["goldens/outputs.npy"] = archive.pack_int8(outputs)
+                members["goldens/outputs.npy"] = archive.pack_array(outputs)
             relist(members, manifest)
 
         forge(file, KEY, change)
@@ -476,7 +476,7 @@ def test_commands_and_run(release: Callable[..., Path], root: Path, tmp_path: Pa
         ("model", "rollback", store),
         ("model", "status", root / "none"),
         ("model", "install", tmp_path / "none.sedge", "--store", root),
-        ("model", "install", first, "--store", root / "none"),
+        ("model", "install", first, "--store", first),
     ):
         result = call(*mistake)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), (mistake, result.output)
