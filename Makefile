@@ -7,11 +7,11 @@
 # make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
-# make bench  this project's kernel beside other runtimes, interleaved (about 2 minutes; BENCH_ARGS=--full: 10)
+# make bench  this project's kernel beside other runtimes, interleaved, and the tables of docs/performance.md (about 6 minutes; BENCH_ARGS=--full: 12)
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 10 minutes; resumable)
-# make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: hours on 2 cores; resumable)
+# make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: about an hour on 2 idle cores; resumable)
 # make sanitize  kernels, decoder, preprocessing and runner under AddressSanitizer and UBSan (about 10 minutes)
-# make bench-arm  its last part alone: instructions per inference on emulated aarch64, ours and other runtimes' (2 minutes)
+# make bench-arm  a part of it alone: instructions per inference on emulated aarch64, ours and other runtimes' (2 minutes)
 # make bench-suite  pytest-benchmark: kernel, preprocessing, stream decoder
 # make board  docs/raspberry_pi.md tried on an emulated arm64 board: install, key, bundle, model store, service (about 10 minutes)
 # make wheels  manylinux wheels for x86-64 and aarch64 in dist/ (installs mmdebstrap where root)
@@ -91,7 +91,9 @@ $(VENV)/.peers: $(VENV)/.installed
 
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/peers.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/layers.py --net M --net M_fc
 	$(BIN)/python benchmarks/arm_peers.py
+	$(BIN)/python benchmarks/tables.py
 
 bench-arm: $(VENV)/.peers
 	$(BIN)/python benchmarks/arm_peers.py

@@ -30,6 +30,7 @@ from typing import Any
 import mca
 import nets
 import numpy as np
+import results
 from libsedge.errors import ToolchainError
 from libsedge_native import counting, reference, toolchain
 from libsedge_native.emulate import Machine, available
@@ -265,7 +266,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--net", choices=list(nets.NETS), default="M")
-    parser.add_argument("--out", type=Path, default=ROOT / "build/bench/bench.json")
+    parser.add_argument("--out", type=Path, default=results.BENCH)
     arguments = parser.parse_args()
     print(f"instructions per inference of {arguments.net}, emulated aarch64", flush=True)
     try:
@@ -280,14 +281,8 @@ def main() -> None:
         found["estimated_cycles"] = mca.table()
     except ToolchainError as why:
         found["estimated_cycles"] = {"reason": str(why)}
-    out: Path = arguments.out
-    document = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    document["aarch64"] = found
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".part")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(out)
-    print(f"written: {out}")
+    results.add("aarch64", found, arguments.out)
+    print(f"written: {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Every step of the benchmark's nets alone: `libsedge bench --layers` for nets S, M, L and M_fc.
 
-python benchmarks/layers.py --net M            a table per instruction set, and build/bench/layers.json
+python benchmarks/layers.py --net M            a table per instruction set, and `layers` of build/bench/bench.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import nets
+import results
 from libsedge_native import layer_bench, timing
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     )
     parser.add_argument("--net", action="append", choices=list(nets.NETS), help="default: M")
     parser.add_argument("--isa", action="append", help="default: amx, avx512vnni, avxvnni")
-    parser.add_argument("--out", type=Path, default=Path("build/bench/layers.json"))
+    parser.add_argument("--out", type=Path, default=results.BENCH)
     arguments = parser.parse_args()
     timing.pin_to_one_core()
     rows = []
@@ -27,8 +27,7 @@ def main() -> None:
         found = layer_bench.measure(nets.build(net), arguments.isa or ["amx", "avx512vnni", "avxvnni"])
         print(f"{net}\n{layer_bench.text_of(found)}")
         rows += [{"net": net} | row for row in found]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    results.add("layers", rows, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """This project's kernels beside other runtimes: one spectrum, one thread, one core, bursts in turn.
 
-    python benchmarks/peers.py            about 90 s; `--full` about 10 minutes
+    python benchmarks/peers.py            about 3 minutes; `--full` about 10
     python benchmarks/peers.py --net M --net S
 
 Writes build/bench/bench.json: machine, versions, peers[], ours[], peaks[], ratio, peak_fraction, exact. Weights are
@@ -29,6 +29,7 @@ import fp32
 import mobile
 import nets
 import numpy as np
+import results
 import runtimes
 from libsedge import _core
 from libsedge.commands.bench import memory
@@ -124,7 +125,7 @@ def _row(name: str, net: str, dtype: str, t: timing.Timing) -> dict[str, Any]:
     }
 
 
-def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> dict[str, Any]:
+def measure(net: str, *, rounds: int, burst: int, spectra: int) -> dict[str, Any]:
     """All rows of one net."""
     graph = nets.build(net)
     own, default = runtimes.ours(net)
@@ -158,7 +159,10 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
     rows["exact"] = {"cells": cells, "different": different}
     if "onnxruntime int8" in peers:
         rows["onnxruntime"] = exact.compare([net], 5 * spectra)[net]  # 10,000 in full
-    rows["peaks"] = [_row(n, net, dtype, times[n]) for n, (dtype, _) in peaks.items()]
+    rows["peaks"] = [
+        _row(n, net, dtype, times[n]) | {"gmac_s": round(graph.macs / times[n].min_us / 1e3)}
+        for n, (dtype, _) in peaks.items()
+    ]
     rows["ours"], rows["peers"] = [], []
     for isa, side in own.items():
         t = times[f"libsedge {isa}"]
@@ -176,9 +180,9 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int, fresh: bool) -> 
         row["installed_mib"] = runtimes.installed_mib(PEERS[name][1])
         row["largest_logit_difference"] = round(float(np.abs(answers - want).max()), 3)
         row["different_cells"] = int((np.rint(answers) != want).sum())
-        rows["peers"].append(row | (_fresh(name, net) if fresh else {}))
-    whole = {"installed_mib": runtimes.installed_mib("libsedge")} | (_fresh(OURS, net) if fresh else {})
-    rows["ours"] = [row | whole for row in rows["ours"]]
+        rows["peers"].append(row | _fresh(name, net))
+    installed, loaded = {"installed_mib": runtimes.installed_mib("libsedge")}, _fresh(OURS, net)
+    rows["ours"] = [row | installed | (loaded if row["dtype"] == "int8" else {}) for row in rows["ours"]]
     return rows
 
 
@@ -235,9 +239,9 @@ def main() -> None:
     )
     parser.add_argument("--net", action="append", choices=list(nets.NETS), help="default: all")
     parser.add_argument(
-        "--full", action="store_true", help="more rounds, 10,000 spectra, memory and load times of every net"
+        "--full", action="store_true", help="eight times the rounds, and 10,000 spectra beside ONNX Runtime"
     )
-    parser.add_argument("--out", type=Path, default=Path("build/bench/bench.json"))
+    parser.add_argument("--out", type=Path, default=results.BENCH)
     parser.add_argument(FRESH, metavar="PEER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     chosen = arguments.net or list(nets.NETS)
@@ -245,25 +249,20 @@ def main() -> None:
     if arguments.fresh:
         _print_fresh(arguments.fresh, chosen[0])
         return
-    results = []
+    measured = []
     for net in chosen:
         rounds = (100 if arguments.full else 12) // (2 if net == "L" else 1)
         spectra = 2000 if arguments.full else 64
-        results.append(
-            measure(net, rounds=rounds, burst=40, spectra=spectra, fresh=arguments.full or net == "M")
-        )
-        show(results[-1])
+        measured.append(measure(net, rounds=rounds, burst=40, spectra=spectra))
+        show(measured[-1])
     document = {"machine": machine() | {"pinned_to_core": core}, "versions": versions(), "weights": "random"}
     document["mode"] = "full" if arguments.full else "short"
-    document["peers"] = [row for rows in results for row in rows["peers"] + rows["absent"]]
-    document["ours"] = [row for rows in results for row in rows["ours"]]
-    document["peaks"] = [row for rows in results for row in rows["peaks"]]
-    document |= summary(results)
+    document["peers"] = [row for rows in measured for row in rows["peers"] + rows["absent"]]
+    document["ours"] = [row for rows in measured for row in rows["ours"]]
+    document["peaks"] = [row for rows in measured for row in rows["peaks"]]
+    document |= summary(measured)
     document["binding_us"] = {net: round(runtimes.binding_us(net), 2) for net in chosen}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = arguments.out.with_suffix(".part")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(arguments.out)
+    results.write(document, arguments.out)
     print(f"\nratio {json.dumps(document['ratio'], indent=1)}\nwritten: {arguments.out}")
 
 
