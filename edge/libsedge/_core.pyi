@@ -124,7 +124,7 @@ class Preprocessor:
     ) -> None: ...
     def run(
         self,
-        counts: NDArray[np.float32],
+        counts: NDArray[np.float32] | NDArray[np.uint16],
         dark: NDArray[np.float32] | None,
         shift_nm: float,
         want_float: bool,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ FORMAT = "libsedge-preprocess"
 VERSION = 1
 COMPRESSIONS = ("sqrt", "none")
 MAX_POINTS = 1 << 20
+
+_UINT16, _FLOAT32 = np.dtype(np.uint16), np.dtype(np.float32)
 
 # `Preprocessor.float` hides the built-in name in that class.
 _Real: TypeAlias = float
@@ -216,8 +218,7 @@ def _check_keys(data: object, keys: tuple[str, ...], where: str, optional: tuple
             raise ConfigError("is missing", field=f"{where}.{key}")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What one spectrum was like before it was normalised; pixels under the channel mask do not count.
 
     Attributes
@@ -328,7 +329,7 @@ class Preprocessor:
 
         Parameters
         ----------
-        counts : [channels] or [n, channels]; taken as float32.
+        counts : [channels] or [n, channels]; taken as float32, uint16 as it is.
         dark : [channels], in counts, or None.
         shift_nm : added to every position of the wavelength axis.
 
@@ -389,7 +390,9 @@ class Preprocessor:
                 raise SpectrumError(f"must be ({self.channels},)", field="dark.shape", value=dark.shape)
         if not math.isfinite(shift_nm):
             raise SpectrumError("must be finite", field="shift_nm", value=shift_nm)
-        rows = _float32(np.atleast_2d(counts))
+        rows = counts[None] if counts.ndim == 1 else counts
+        if not _is(rows, _UINT16):
+            rows = _float32(rows)
         floats, int8s, table = self._core.run(rows, dark, shift_nm, want_float, quantisation, saturation)
         reports = None if table is None else [Report(int(a), int(b), *rest) for a, b, *rest in table.tolist()]
         if counts.ndim == 2:
@@ -398,7 +401,14 @@ class Preprocessor:
         return first, second, third
 
 
+def _is(values: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    """True where the compiled part takes the array as it stands."""
+    return values.dtype == dtype and values.flags.c_contiguous and values.flags.aligned
+
+
 def _float32(values: np.ndarray) -> np.ndarray:
+    if _is(values, _FLOAT32):
+        return values
     with np.errstate(over="ignore"):  # beyond float32: infinite, and counted as non-finite
         return np.ascontiguousarray(values, dtype=np.float32)
 

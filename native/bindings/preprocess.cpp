@@ -5,6 +5,7 @@
 #include "line_offsets.h"
 #include "pixel_loops.h"
 
+#include <limits>
 #include <mutex>
 
 namespace py = pybind11;
@@ -24,8 +25,7 @@ public:
                         std::vector<std::size_t> segment_points, bool compress_sqrt,
                         std::size_t smooth_window, std::size_t smooth_order, std::size_t snip_half_window)
         : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt, smooth_window,
-                          smooth_order, snip_half_window)),
-          scratch_(core_.points()) {}
+                          smooth_order, snip_half_window)) {}
 
     // -> (float32 [n, points] or None, int8 [n, points] or None, report float64 [n, 5] or None)
     py::tuple run(const py::handle& counts, const py::object& dark, double shift_nm, bool want_float,
@@ -34,7 +34,9 @@ public:
         const auto float32 = py::dtype::of<float>();
         const auto channels = static_cast<py::ssize_t>(core_.channels());
         const auto points = static_cast<py::ssize_t>(core_.points());
-        const auto in = require_array(counts, "counts", float32, {-1, channels});
+        const auto uint16 = py::dtype::of<std::uint16_t>();
+        const bool integers = py::isinstance<py::array_t<std::uint16_t>>(counts);
+        const auto in = require_array(counts, "counts", integers ? uint16 : float32, {-1, channels});
         const auto dark_array =
             dark.is_none() ? py::array() : require_array(dark, "dark", float32, {channels});
         const py::ssize_t rows = in.shape(0);
@@ -60,21 +62,27 @@ public:
             out_report = array.mutable_data();
             reports = std::move(array);
         }
-        const auto* row_counts = static_cast<const float*>(in.data());
         const auto* dark_data = dark.is_none() ? nullptr : static_cast<const float*>(dark_array.data());
         {
             const py::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_); // one scratch memory
+            const std::lock_guard<std::mutex> lock(mutex_); // one memory
             core_.set_shift(shift_nm);
+            const float saturation = report_saturation.value_or(std::numeric_limits<float>::quiet_NaN());
             for (py::ssize_t row = 0; row < rows; ++row) {
-                float* target = out_float != nullptr ? out_float + row * points : scratch_.data();
-                core_.run(row_counts, dark_data, target);
+                if (integers) {
+                    core_.take(static_cast<const std::uint16_t*>(in.data()) + row * channels, dark_data,
+                               saturation);
+                } else {
+                    core_.take(static_cast<const float*>(in.data()) + row * channels, dark_data, saturation);
+                }
+                if (out_float != nullptr) {
+                    core_.reals(out_float + row * points);
+                }
                 if (out_int8 != nullptr) {
-                    quantise(target, core_.points(), quantisation->first, quantisation->second,
-                             out_int8 + row * points);
+                    core_.integers(quantisation->first, quantisation->second, out_int8 + row * points);
                 }
                 if (out_report != nullptr) {
-                    const PreprocessReport report = core_.report(row_counts, *report_saturation);
+                    const PreprocessReport report = core_.report();
                     double* to = out_report + row * 5;
                     to[0] = static_cast<double>(report.non_finite);
                     to[1] = static_cast<double>(report.saturated);
@@ -82,7 +90,6 @@ public:
                     to[3] = report.signal;
                     to[4] = report.contrast;
                 }
-                row_counts += channels;
             }
         }
         return py::make_tuple(floats, int8s, reports);
@@ -101,7 +108,7 @@ public:
         const std::vector<float> zeros(core_.channels());
         const std::lock_guard<std::mutex> lock(mutex_);
         core_.set_shift(shift_nm);
-        core_.run(zeros.data(), nullptr, scratch_.data());
+        core_.take(zeros.data(), nullptr, std::numeric_limits<float>::quiet_NaN());
         py::array_t<bool> mask(static_cast<py::ssize_t>(core_.points()));
         std::copy_n(core_.grid_valid(), core_.points(), mask.mutable_data());
         return std::move(mask);
@@ -141,7 +148,6 @@ private:
     }
 
     Preprocessor core_;
-    std::vector<float> scratch_;
     std::mutex mutex_;
 };
 

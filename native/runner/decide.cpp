@@ -43,8 +43,8 @@ void to_float(const FrameView& frame, float* out) {
 
 Decider::Decider(const Constants& c, const char* isa)
     : constants_(c), status_(sedge_init(&model_, c.net, isa, c.arena, c.arena_bytes)),
-      preprocessor_(spec_of(c)), dark_(c.channels), counts_(c.channels), scratch_(c.points), input_(c.points),
-      logits_(c.classes), probabilities_(c.classes) {
+      preprocessor_(spec_of(c)), dark_(c.channels), counts_(c.channels), input_(c.points), logits_(c.classes),
+      probabilities_(c.classes) {
     const auto valid = std::count(c.mask, c.mask + c.channels, std::uint8_t{1});
     saturated_limit_ = c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1));
     if (status_ == SEDGE_OK && (c.net->input_len != c.points || c.net->classes != c.classes)) {
@@ -100,7 +100,7 @@ const char* Decider::check_running() {
         return sedge_status_text(SEDGE_E_WEIGHTS);
     }
     std::copy(constants_.canary_counts, constants_.canary_counts + constants_.channels, counts_.begin());
-    preprocessor_.run(counts_.data(), nullptr, scratch_.data());
+    preprocessor_.take(counts_.data(), nullptr, constants_.saturation);
     Decision decision{};
     infer(&decision);
     if (crc32c(input_.data(), input_.size()) != constants_.canary_input_crc) {
@@ -129,9 +129,9 @@ bool Decider::take_dark(const FrameView& frame) {
 Decision Decider::decide(const FrameView& frame) {
     to_float(frame, counts_.data());
     const float* dark = has_dark_ ? dark_.data() : nullptr;
-    preprocessor_.run(counts_.data(), dark, scratch_.data());
+    preprocessor_.take(counts_.data(), dark, constants_.saturation);
     Decision decision{};
-    const PreprocessReport report = preprocessor_.report(counts_.data(), constants_.saturation);
+    const PreprocessReport report = preprocessor_.report();
     if (report.non_finite > 0) {
         decision.reason = "non_finite";
     } else if (report.valid_fraction <= 0.0) {
@@ -147,9 +147,9 @@ Decision Decider::decide(const FrameView& frame) {
     return decision;
 }
 
-// From scratch_ to the probabilities; sums run in the order of the classes.
+// From the spectrum taken last to the probabilities; sums run in the order of the classes.
 void Decider::infer(Decision* decision) {
-    quantise(scratch_.data(), scratch_.size(), constants_.scale, constants_.zero_point, input_.data());
+    preprocessor_.integers(constants_.scale, constants_.zero_point, input_.data());
     sedge_run(&model_, input_.data(), logits_.data());
     const auto best = std::max_element(logits_.begin(), logits_.end()); // the first of equals
     double total = 0.0;

@@ -49,7 +49,6 @@ private:
     bool has_dark_ = false;
     std::vector<float> dark_;
     std::vector<float> counts_;
-    std::vector<float> scratch_;
     std::vector<std::int8_t> input_;
     std::vector<std::int8_t> logits_;
     std::vector<double> probabilities_;

@@ -3,15 +3,11 @@
 #include "pixel_loops.h"
 
 #include <algorithm>
+#include <cstring>
+#include <limits>
 
 namespace sedge {
 namespace {
-
-constexpr unsigned kShift = 5;                 // of a 16-bit key
-constexpr std::size_t kBins = 65536 >> kShift; // eight an octave
-constexpr std::size_t kTables = 2;  // element i counts in table i % 2: neighbours often share a bin
-constexpr std::size_t kBlock = 64;  // bins are looked through by blocks first
-constexpr std::size_t kSample = 16; // every so many-th value is in the sample of near_top
 
 float nth(std::vector<float>& values, std::size_t size, std::size_t rank) {
     const auto at = values.begin() + static_cast<std::ptrdiff_t>(rank);
@@ -19,56 +15,52 @@ float nth(std::vector<float>& values, std::size_t size, std::size_t rank) {
     return *at;
 }
 
+// The smallest (lower = 0) or the largest (0xffff) float of a key of PixelLoops::keys.
+float float_of(std::int16_t key, std::int32_t lower) {
+    const std::int32_t sortable = static_cast<std::int32_t>(key) * 65536 + lower;
+    const std::int32_t bits = sortable ^ ((sortable >> 31) & 0x7fffffff);
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
 } // namespace
 
-OrderStatistics::OrderStatistics(std::size_t most)
-    : keys_(most), tables_(kTables * kBins), found_(most + 1) {}
+OrderStatistics::OrderStatistics(std::size_t most) : keys_(most), found_(most + 1) {}
+
+OrderStatistics::Place OrderStatistics::find(std::size_t rank) const {
+    const auto below = pixel_loops().below;
+    std::int32_t key = -32768;
+    std::size_t before = 0;
+    for (std::int32_t step = 32768; step > 0; step /= 2) {
+        const std::size_t count = below(keys_.data(), size_, static_cast<std::int16_t>(key + step));
+        const bool reached = count <= rank;
+        key += reached ? step : 0;
+        before = reached ? count : before;
+    }
+    return {static_cast<std::int16_t>(key), before};
+}
 
 float OrderStatistics::at(const float* values, std::size_t size, std::size_t rank) {
+    size_ = size;
     pixel_loops().keys(values, size, keys_.data());
-    std::fill(tables_.begin(), tables_.end(), std::uint16_t{0});
-    std::uint16_t* table = tables_.data();
-    for (std::size_t i = 0; i < size; ++i) {
-        ++table[(i % kTables) * kBins + (keys_[i] >> kShift)];
-    }
-    const auto members = [table](std::size_t bin) { return std::size_t{table[bin]} + table[kBins + bin]; };
-    std::size_t before = 0;
-    std::size_t bin = 0;
-    for (;; bin += kBlock) {
-        std::size_t block = 0;
-        for (std::size_t k = 0; k < kBlock; ++k) {
-            block += members(bin + k);
-        }
-        if (before + block > rank) {
-            break;
-        }
-        before += block;
-    }
-    while (before + members(bin) <= rank) {
-        before += members(bin++);
-    }
-    std::size_t count = 0;
-    const std::size_t wanted = members(bin);
-    for (std::size_t i = 0; count < wanted; ++i) {
-        found_[count] = values[i];
-        count += (static_cast<std::size_t>(keys_[i]) >> kShift) == bin ? 1 : 0;
-    }
-    return nth(found_, count, rank - before);
+    const Place place = find(rank);
+    const float low = float_of(place.key, 0);
+    const float high = float_of(place.key, 0xffff);
+    const std::size_t count = pixel_loops().collect(values, size, low, high, found_.data());
+    return nth(found_, count, rank - place.before);
 }
 
 float OrderStatistics::near_top(const float* values, std::size_t size, std::size_t rank) {
     const std::size_t above = size - 1 - rank;
-    const std::size_t sample = size / kSample;
-    // Four times as many as wanted and a few more are expected above the threshold.
-    const std::size_t keep = (4 * above) / kSample + 4;
-    if (keep >= sample) {
+    // Twice as many as wanted and a few more are expected above the threshold.
+    const std::size_t keep = 2 * above * size_ / size + 8;
+    if (keep >= size_) {
         return at(values, size, rank);
     }
-    for (std::size_t i = 0; i < sample; ++i) {
-        found_[i] = values[i * kSample];
-    }
-    const float threshold = nth(found_, sample, sample - 1 - keep);
-    const std::size_t count = pixel_loops().collect(values, size, threshold, found_.data());
+    const float threshold = float_of(find(size_ - 1 - keep).key, 0);
+    const float most = std::numeric_limits<float>::max();
+    const std::size_t count = pixel_loops().collect(values, size, threshold, most, found_.data());
     if (count <= above) { // the sample was not like the rest
         return at(values, size, rank);
     }

@@ -3,6 +3,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #ifdef __FAST_MATH__
 #error "the steps are defined bit for bit: build without -ffast-math"
@@ -10,6 +14,11 @@
 
 namespace sedge {
 namespace {
+
+constexpr std::size_t kBlock = 512;         // pixels that stay in the first cache from loop to loop
+constexpr std::size_t kSmallBlock = 64;     // is computed again where one result of it is in doubt
+constexpr float kDoubt = 0x1p-12f;          // distance from a tie
+constexpr std::size_t kMostInInt16 = 32767; // counted before int16 overflows
 
 namespace baseline {
 #define SEDGE_LOOP
@@ -28,44 +37,68 @@ namespace avx2 {
 #undef SEDGE_NAME
 } // namespace avx2
 bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
+
+namespace avx512 {
+#if defined(__clang__)
+#define SEDGE_LOOP __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#else
+#define SEDGE_LOOP __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
+#define SEDGE_NAME "avx512"
+#define SEDGE_AVX512
+#include "pixel_loops_body.h"
+#undef SEDGE_LOOP
+#undef SEDGE_NAME
+#undef SEDGE_AVX512
+} // namespace avx512
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+}
 #endif
 
-const PixelLoops* best() {
+// Those that this machine runs, slowest first, and null at the end.
+struct Runnable {
+    const PixelLoops* loops[4] = {&baseline::kLoops};
+    const char* names[4] = {};
+
+    Runnable() {
+        std::size_t count = 1;
 #if defined(__x86_64__)
-    if (has_avx2()) {
-        return &avx2::kLoops;
-    }
+        if (has_avx2()) {
+            loops[count++] = &avx2::kLoops;
+        }
+        if (has_avx512()) {
+            loops[count++] = &avx512::kLoops;
+        }
 #endif
-    return &baseline::kLoops;
-}
+        for (std::size_t i = 0; i < count; ++i) {
+            names[i] = loops[i]->name;
+        }
+        fastest = loops[count - 1];
+    }
+
+    const PixelLoops* fastest = nullptr;
+};
+
+const Runnable runnable;
 
 // Set before main; a test may change it.
-std::atomic<const PixelLoops*> in_use{best()};
+std::atomic<const PixelLoops*> in_use{runnable.fastest};
 
 } // namespace
 
 const PixelLoops& pixel_loops() { return *in_use.load(std::memory_order_relaxed); }
 
 const char* use_pixel_loops(const char* name) {
-    const PixelLoops* wanted = nullptr;
-#if defined(__x86_64__)
-    if (has_avx2() && std::strcmp(name, avx2::kLoops.name) == 0) {
-        wanted = &avx2::kLoops;
+    for (const PixelLoops* const* loops = runnable.loops; *loops != nullptr; ++loops) {
+        if (std::strcmp(name, (*loops)->name) == 0) {
+            return in_use.exchange(*loops)->name;
+        }
     }
-#endif
-    if (std::strcmp(name, baseline::kLoops.name) == 0) {
-        wanted = &baseline::kLoops;
-    }
-    return wanted == nullptr ? nullptr : in_use.exchange(wanted)->name;
+    return nullptr;
 }
 
-const char* const* pixel_loop_names() {
-    static const char* const names[] = {baseline::kLoops.name,
-#if defined(__x86_64__)
-                                        has_avx2() ? avx2::kLoops.name : nullptr,
-#endif
-                                        nullptr};
-    return names;
-}
+const char* const* pixel_loop_names() { return runnable.names; }
 
 } // namespace sedge

@@ -1,7 +1,5 @@
 #include "preprocess.h"
 
-#include "pixel_loops.h"
-
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -15,15 +13,19 @@ static_assert(FLT_EVAL_METHOD == 0 || FLT_EVAL_METHOD == 16, "float32 has to be 
 namespace sedge {
 namespace {
 
-// The mean over the valid points of one segment; masked points are 0. Not below kSmallestMean.
-float divisor_of(const float* values, const std::uint8_t* valid, std::size_t points) {
-    std::uint32_t count = 0;
-    for (std::size_t i = 0; i < points; ++i) {
-        count += valid[i];
-    }
+// The mean of values [points], of which `count` are valid and the others 0. Not below kSmallestMean.
+float divisor_of(const float* values, std::size_t points, std::size_t count) {
     const double sum = pixel_loops().sum(values, points);
     const float mean = count > 0 ? static_cast<float>(sum / static_cast<double>(count)) : 0.0f;
     return mean > kSmallestMean ? mean : kSmallestMean;
+}
+
+std::size_t count_set(const std::uint8_t* flags, std::size_t size) { // each 0 or 1
+    std::uint32_t count = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+        count += flags[i];
+    }
+    return count;
 }
 
 } // namespace
@@ -31,8 +33,9 @@ float divisor_of(const float* values, const std::uint8_t* valid, std::size_t poi
 Preprocessor::Preprocessor(PreprocessSpec spec)
     : mask_(std::move(spec.mask)), segment_points_(std::move(spec.segment_points)),
       compress_sqrt_(spec.compress_sqrt), resampler_(std::move(spec.wavelength_nm), std::move(spec.grid_nm)),
-      values_(channels()), valid_(channels()), grid_valid_(points()), pixels_(channels()),
-      picked_(channels()), statistics_(channels()) {
+      divisors_(segment_points_.size()), values_(channels()), valid_(channels()), resampled_(points()),
+      grid_valid_(points()), pixels_(channels()), picked_(channels()), statistics_(channels()) {
+    wanted_ = count_set(mask_.data(), mask_.size());
     if (spec.smooth_window > 0 || spec.snip_half_window > 0) {
         measured_.resize(channels());
     }
@@ -44,9 +47,24 @@ Preprocessor::Preprocessor(PreprocessSpec spec)
     }
 }
 
-void Preprocessor::run(const float* counts, const float* dark, float* out) {
-    valid_pixels_ = pixel_loops().subtract(counts, dark, mask_.data(), channels(), kLargestCount,
-                                           values_.data(), valid_.data());
+void Preprocessor::set_mask(const std::uint8_t* mask) {
+    mask_.assign(mask, mask + channels());
+    wanted_ = count_set(mask_.data(), mask_.size());
+}
+
+void Preprocessor::take(const float* counts, const float* dark, float saturation) {
+    subtracted_ = pixel_loops().subtract(counts, dark, mask(), channels(), kLargestCount, saturation,
+                                         values_.data(), valid_.data());
+    finish_taking();
+}
+
+void Preprocessor::take(const std::uint16_t* counts, const float* dark, float saturation) {
+    subtracted_ = pixel_loops().subtract_u16(counts, dark, mask(), channels(), kLargestCount, saturation,
+                                             values_.data(), valid_.data());
+    finish_taking();
+}
+
+void Preprocessor::finish_taking() {
     if (smoother_ || continuum_) {
         // The quality of a spectrum is that of what was measured.
         std::copy(values_.begin(), values_.end(), measured_.begin());
@@ -57,34 +75,48 @@ void Preprocessor::run(const float* counts, const float* dark, float* out) {
     if (continuum_) {
         continuum_->run(values_.data(), valid_.data(), channels());
     }
-    if (valid_pixels_ == channels()) {
-        resampler_.run_all(values_.data(), out, grid_valid_.data());
+    if (subtracted_.valid == channels()) {
+        resampler_.run_all(values_.data(), resampled_.data());
     } else {
-        resampler_.run(values_.data(), valid_.data(), out, grid_valid_.data());
+        resampler_.run(values_.data(), valid_.data(), resampled_.data(), grid_valid_.data());
     }
+    valid_points_ = 0;
     std::size_t at = 0;
-    for (const std::size_t size : segment_points_) {
-        const float divisor = divisor_of(out + at, grid_valid_.data() + at, size);
-        pixel_loops().scale(out + at, size, divisor, compress_sqrt_);
+    for (std::size_t segment = 0; segment < segment_points_.size(); ++segment) {
+        const std::size_t size = segment_points_[segment];
+        const std::size_t count = count_set(grid_valid() + at, size);
+        divisors_[segment] = divisor_of(resampled_.data() + at, size, count);
+        valid_points_ += count;
         at += size;
     }
 }
 
-PreprocessReport Preprocessor::report(const float* counts, float saturation) {
+void Preprocessor::reals(float* out) const {
+    std::copy(resampled_.begin(), resampled_.end(), out);
+    for (std::size_t segment = 0; segment < segment_points_.size(); ++segment) {
+        pixel_loops().scale(out, segment_points_[segment], divisors_[segment], compress_sqrt_);
+        out += segment_points_[segment];
+    }
+}
+
+void Preprocessor::integers(float scale, std::int32_t zero_point, std::int8_t* out) const {
+    const float* values = resampled_.data();
+    for (std::size_t segment = 0; segment < segment_points_.size(); ++segment) {
+        const std::size_t size = segment_points_[segment];
+        pixel_loops().scale_and_quantise(values, size, divisors_[segment], compress_sqrt_, scale, zero_point,
+                                         out);
+        values += size;
+        out += size;
+    }
+}
+
+PreprocessReport Preprocessor::report() {
     PreprocessReport report{};
-    std::uint32_t wanted = 0;
-    for (std::size_t i = 0; i < channels(); ++i) {
-        wanted += mask_[i] != 0 ? 1u : 0u;
-    }
-    std::uint32_t valid_points = 0;
-    for (std::size_t i = 0; i < points(); ++i) {
-        valid_points += grid_valid_[i];
-    }
-    report.non_finite = wanted - valid_pixels_;
-    report.saturated = pixel_loops().at_least(counts, mask_.data(), channels(), saturation);
-    report.valid_fraction = static_cast<double>(valid_points) / static_cast<double>(points());
-    const double sum = pixel_loops().sum(measured(), channels());
-    report.signal = valid_pixels_ > 0 ? sum / static_cast<double>(valid_pixels_) : 0.0;
+    const std::size_t valid = subtracted_.valid;
+    report.non_finite = wanted_ - valid;
+    report.saturated = subtracted_.saturated;
+    report.valid_fraction = static_cast<double>(valid_points_) / static_cast<double>(points());
+    report.signal = valid > 0 ? subtracted_.sum / static_cast<double>(valid) : 0.0;
     report.contrast = contrast();
     return report;
 }
@@ -99,7 +131,7 @@ double Preprocessor::contrast() {
     std::size_t pairs = 0;
     const float* values = measured();
     const float* pixels = values + first;
-    if (valid_pixels_ == channels()) {
+    if (subtracted_.valid == channels()) {
         size = last - first;
         for (std::size_t i = 0; i + 1 < size; i += kEvery) {
             picked_[pairs++] = std::fabs(pixels[i + 1] - pixels[i]);

@@ -9,6 +9,7 @@
 
 #include "continuum.h"
 #include "order_statistics.h"
+#include "pixel_loops.h"
 #include "resample.h"
 #include "smooth.h"
 
@@ -52,38 +53,52 @@ class Preprocessor {
 public:
     explicit Preprocessor(PreprocessSpec spec); // takes all memory; nothing is allocated afterwards
 
-    void set_mask(const std::uint8_t* mask) {
-        mask_.assign(mask, mask + channels());
-    } // the same size: no allocation
+    void set_mask(const std::uint8_t* mask); // the same size: no allocation
     void set_shift(double shift_nm) { resampler_.set_shift(shift_nm); }
 
-    // One spectrum. counts [channels]; dark [channels] or null; out [points]: masked points are 0.
-    void run(const float* counts, const float* dark, float* out);
+    // One spectrum: every step up to `resample`. counts [channels]; dark [channels] or null. A NaN
+    // `saturation` is an unknown one: nothing counts as saturated.
+    void take(const float* counts, const float* dark, float saturation);
+    void take(const std::uint16_t* counts, const float* dark, float saturation);
 
-    // Of the spectrum that run() saw last. A NaN `saturation` is an unknown one: nothing counts as saturated.
-    PreprocessReport report(const float* counts, float saturation);
+    // The steps that are left, of the spectrum taken last, any number of times: `normalise` and `compress`,
+    // then `quantise`. Masked points are 0, and the zero point. out [points].
+    void reals(float* out) const;
+    void integers(float scale, std::int32_t zero_point, std::int8_t* out) const;
+
+    // Of the spectrum taken last.
+    PreprocessReport report();
 
     std::size_t channels() const { return resampler_.channels(); }
     std::size_t points() const { return resampler_.points(); }
-    const std::uint8_t* grid_valid() const { return grid_valid_.data(); } // [points], of the last spectrum
+    // [points], of the spectrum taken last.
+    const std::uint8_t* grid_valid() const {
+        return subtracted_.valid == channels() ? resampler_.inside() : grid_valid_.data();
+    }
 
 private:
+    const std::uint8_t* mask() const { return wanted_ == channels() ? nullptr : mask_.data(); }
+    void finish_taking();
     double contrast();
 
     std::vector<std::uint8_t> mask_;
+    std::size_t wanted_ = 0; // pixels that the mask leaves
     std::vector<std::size_t> segment_points_;
     bool compress_sqrt_;
     Resampler resampler_;
-    std::vector<float> values_; // [channels]: counts - dark, smoothed, without continuum; 0 where not valid
-    std::vector<std::uint8_t> valid_; // [channels]
-    std::vector<std::uint8_t> grid_valid_;
-    // counts - dark of the spectrum that run() saw last
+    std::vector<float> divisors_; // a segment: its mean over the valid points
+    std::vector<float> values_;   // [channels]: counts - dark, smoothed, without continuum; 0 where not valid
+    std::vector<std::uint8_t> valid_;      // [channels]
+    std::vector<float> resampled_;         // [points]
+    std::vector<std::uint8_t> grid_valid_; // [points], where not every pixel is valid
+    // counts - dark of the spectrum taken last
     const float* measured() const { return measured_.empty() ? values_.data() : measured_.data(); }
 
     std::vector<float> measured_; // empty where nothing changes values_ afterwards
     std::optional<Smoother> smoother_;
     std::optional<Continuum> continuum_;
-    std::size_t valid_pixels_ = 0;
+    Subtracted subtracted_ = {0, 0, 0.0};
+    std::size_t valid_points_ = 0;
     std::vector<float> pixels_; // scratch of contrast()
     std::vector<float> picked_; // scratch of contrast()
     OrderStatistics statistics_;

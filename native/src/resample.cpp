@@ -56,7 +56,7 @@ void Resampler::plan() {
         const double left = position(j);
         const double right = position(j + 1);
         const bool inside = left <= grid_[g] && grid_[g] <= right && left < right && gap_[j] == 0;
-        left_[g] = inside ? static_cast<std::uint32_t>(j) : 0;
+        left_[g] = static_cast<std::uint32_t>(j);
         inside_[g] = inside ? 1 : 0;
         fraction_[g] = inside ? static_cast<float>((grid_[g] - left) / (right - left)) : 0.0f;
     }
@@ -81,9 +81,8 @@ void Resampler::run(const float* values, const std::uint8_t* valid, float* out,
     }
 }
 
-void Resampler::run_all(const float* values, float* out, std::uint8_t* out_valid) const {
-    pixel_loops().interpolate(values, left_.data(), fraction_.data(), points(), out);
-    std::copy(inside_.begin(), inside_.end(), out_valid);
+void Resampler::run_all(const float* values, float* out) const {
+    pixel_loops().interpolate(values, channels(), left_.data(), fraction_.data(), points(), out);
     if (!all_inside_) {
         for (std::size_t g = 0; g < points(); ++g) {
             out[g] = inside_[g] != 0 ? out[g] : 0.0f;

@@ -29,8 +29,11 @@ public:
     // valid.
     void run(const float* values, const std::uint8_t* valid, float* out, std::uint8_t* out_valid) const;
 
-    // The same where every pixel is valid.
-    void run_all(const float* values, float* out, std::uint8_t* out_valid) const;
+    // The same where every pixel is valid; out_valid is then inside().
+    void run_all(const float* values, float* out) const;
+
+    // [points]: 1 = the grid point is neither off the axis nor in a gap.
+    const std::uint8_t* inside() const { return inside_.data(); }
 
     std::size_t channels() const { return wavelength_.size(); }
     std::size_t points() const { return grid_.size(); }
@@ -46,7 +49,7 @@ private:
     std::vector<double> grid_;
     std::vector<std::uint8_t> gap_; // [channels - 1]: 1 = a gap between pixel j and j + 1
     double shift_nm_ = 0.0;
-    std::vector<std::uint32_t> left_;  // [points]: j; 0 where outside
+    std::vector<std::uint32_t> left_;  // [points]: j, not decreasing; the nearest where outside
     std::vector<float> fraction_;      // [points]: t; 0 where outside
     std::vector<std::uint8_t> inside_; // [points]: 1 = neither off the axis nor in a gap
     bool all_inside_ = false;

@@ -63,21 +63,25 @@ void check_bad_input() {
     auto core = make(channels);
     std::vector<float> counts(channels, 100.0f);
     std::vector<float> out(core.points());
+    std::vector<std::int8_t> bytes(core.points());
     counts[10] = std::numeric_limits<float>::quiet_NaN();
     counts[11] = std::numeric_limits<float>::infinity();
     counts[12] = -3e38f;
     counts[13] = 60000.0f;
     counts[3] = std::numeric_limits<float>::quiet_NaN(); // under the mask: does not count
     const std::size_t allocated = allocations;
-    core.run(counts.data(), nullptr, out.data());
-    const sedge::PreprocessReport report = core.report(counts.data(), 60000.0f);
+    core.take(counts.data(), nullptr, 60000.0f);
+    core.reals(out.data());
+    const sedge::PreprocessReport report = core.report();
     core.set_shift(0.03);
-    core.run(counts.data(), counts.data(), out.data());
-    CHECK(core.report(counts.data(), NAN).saturated == 0);
+    core.take(counts.data(), counts.data(), NAN);
+    core.integers(0.02f, -128, bytes.data());
+    CHECK(core.report().saturated == 0);
     CHECK(allocations == allocated);
     CHECK(report.non_finite == 3 && report.saturated == 2); // the infinite one is saturated, too
     core.set_shift(0.0);
-    core.run(counts.data(), nullptr, out.data());
+    core.take(counts.data(), nullptr, NAN);
+    core.reals(out.data());
     for (std::size_t g = 0; g < core.points(); ++g) {
         const double nm = 299.0 + 0.06 * (static_cast<double>(g) + 0.5);
         const bool outside = nm < 300.0 || nm > 300.0 + 0.1 * 199 + 2.0;
