@@ -19,7 +19,7 @@ from libsedge.cli import main
 from libsedge.preprocess import PreprocessConfig, Segment
 from libsedge_training import distributed, fit
 from libsedge_training.augment import Augmentation
-from libsedge_training.model import Block, NetSpec, fold
+from libsedge_training.model import Block, NetSpec, build, fold
 from libsedge_training.spectra import SpectraSet
 from libsedge_training.weighting import TrainPart
 from safetensors.torch import load_file, save_file
@@ -29,12 +29,13 @@ from torch import nn
 ROWS, POINTS, BATCH, EPOCHS = 49, 120, 16, 2
 TINY = NetSpec("tiny", (Block(4, 7, stride=2), Block(6, 3, pool=2)), head="dense", hidden=8, points=POINTS)
 DROPPING = NetSpec("dropping", TINY.blocks, dropout=0.4, head="dense", hidden=8, points=POINTS)
-#: case -> (net, strategy)
+#: case -> (net, strategy, last epochs with the int8 export's rounding)
 CASES = {
-    "static": (TINY, "distance:p=2"),
-    "dropout": (DROPPING, "equal"),
-    "focal": (TINY, "focal:gamma=2"),
-    "mw-net": (TINY, "mw-net:lr=0.001:a=0.1"),
+    "static": (TINY, "distance:p=2", 0),
+    "dropout": (DROPPING, "equal", 0),
+    "focal": (TINY, "focal:gamma=2", 0),
+    "mw-net": (TINY, "mw-net:lr=0.001:a=0.1", 0),
+    "rounding": (DROPPING, "mw-net:lr=0.001:a=0.1", 1),
 }
 #: case -> what is broken in it, on purpose
 BROKEN = {"own-statistics": TINY, "own-mean": TINY}
@@ -54,9 +55,9 @@ def parts() -> fit.Parts:
     return fit.Parts(part, target, held, target[:6], PreprocessConfig(segments), np.ones(POINTS, bool), 3)
 
 
-def trained(net: NetSpec, strategy: str) -> fit.Trainer:
+def trained(net: NetSpec, strategy: str, qat: int = 0) -> fit.Trainer:
     config = fit.TrainConfig(
-        weighting=strategy, epochs=EPOCHS, batch=BATCH, augmentation=Augmentation(gaps=())
+        weighting=strategy, epochs=EPOCHS, batch=BATCH, qat=qat, augmentation=Augmentation(gaps=())
     )
     with fit.torch_settings(0, 1):
         trainer = fit.Trainer(config, net, parts())
@@ -78,8 +79,8 @@ def broken(case: str) -> fit.Trainer:
 def cases(out: Path, first: bool) -> None:
     """Train every case; the first rank keeps the nets and the losses."""
     losses = {}
-    for case, (net, strategy) in CASES.items():
-        trainer = trained(net, strategy)
+    for case, (net, strategy, qat) in CASES.items():
+        trainer = trained(net, strategy, qat)
         losses[case] = [r["train_loss"] for r in trainer.history]
         if first:
             save_file(
@@ -145,7 +146,7 @@ def test_two_processes_give_the_weights_of_one(both: tuple[Path, Path, str], cas
 def test_training_moved_every_weight(both: tuple[Path, Path, str]) -> None:
     """Weights that stayed where they began would agree for nothing."""
     with fit.torch_settings(0, 1):
-        begin = fit.build(TINY, POINTS, 3).state_dict()
+        begin = build(TINY, POINTS, 3).state_dict()
     end = load_file(both[0] / "static.safetensors")
     assert all(float((begin[n].double() - end[n].double()).abs().max()) > 1e-3 for n in end)
 

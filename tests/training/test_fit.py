@@ -12,7 +12,7 @@ import pytest
 import torch
 from libsedge.errors import ConfigError, DatasetError, RunError
 from libsedge.preprocess import DEFAULT_SEGMENTS
-from libsedge_training import fit, model, weighting
+from libsedge_training import fit, model, trainer, weighting
 from libsedge_training.augment import Augmentation, Augmenter
 from libsedge_training.prepare import data_digest, preprocessed, segments_for, weights_by_distance
 from libsedge_training.spectra import SpectraSet
@@ -130,7 +130,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
             raise Cut
 
     calls: list[int] = []
-    real = fit.weighted_loss
+    real = trainer.weighted_loss
 
     def cut_at_step_4(*args: torch.Tensor) -> torch.Tensor:
         calls.append(1)
@@ -140,7 +140,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
     with monkeypatch.context() as patch:
         if where == "within an epoch":
-            patch.setattr(fit, "weighted_loss", cut_at_step_4)
+            patch.setattr(trainer, "weighted_loss", cut_at_step_4)
         with pytest.raises(Cut):
             fit.train(data, tmp_path / "cut", SMALL, threads=1, on_epoch=stop)
     with pytest.raises(RunError, match="--resume"):
@@ -178,7 +178,7 @@ def one_step_by_hand(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     h = torch.rand(6, 4)
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     dense = torch.nn.Linear(4, 3)
-    fit.weighted_loss(dense(h), y, torch.from_numpy(weights.astype(np.float32))).backward()
+    trainer.weighted_loss(dense(h), y, torch.from_numpy(weights.astype(np.float32))).backward()
     assert dense.weight.grad is not None
     logits = h.numpy() @ dense.weight.detach().numpy().T + dense.bias.detach().numpy()
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -199,7 +199,7 @@ def test_a_loss_that_ignores_the_weights_turns_the_gradient_check_red(
 ) -> None:
     """Negative control."""
     monkeypatch.setattr(
-        fit, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
+        trainer, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
     )
     by_torch, by_hand = one_step_by_hand(np.array([3.0, 0.5, 0.5, 1.0, 0.9, 0.1]))
     assert not np.allclose(by_torch, by_hand, atol=1e-3)
@@ -251,7 +251,7 @@ def test_the_loop_uses_the_weights(
     assert files(tmp_path / "one")["model.safetensors"] != files(finished)["model.safetensors"]
     # negative control: the same run with a loss that ignores the weights is not one-sided
     monkeypatch.setattr(
-        fit, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
+        trainer, "weighted_loss", lambda z, y, w, mean=None: torch.nn.functional.cross_entropy(z, y)
     )
     fit.train(data, tmp_path / "ignored", config, threads=1)
     assert salt_share(tmp_path / "ignored", data) < 0.9

@@ -49,6 +49,10 @@ def random_net(seed: int, spec: NetSpec = SPEC) -> tuple:
     return fold(net.eval())
 
 
+def graph_of(layers: tuple, ranges: list[q.TensorRange], points: int, rule: str) -> ir.Graph:
+    return q.quantise(layers, q.activations(ranges, rule), points, "net")
+
+
 @pytest.fixture(scope="module")
 def layers() -> tuple:
     return random_net(3)
@@ -93,7 +97,7 @@ def test_weights_are_symmetric_per_channel() -> None:
 def test_dense_head_becomes_one_flatten_and_two_dense_layers() -> None:
     blocks = (Block(8, 5, padding=2, pool=4), Block(8, 3, pool=2))
     layers = random_net(3, NetSpec("flat", blocks, head="dense", hidden=16, points=96))
-    graph = q.quantise(layers, q.observe(layers, spectra(64)), 96, "max", "net")
+    graph = graph_of(layers, q.observe(layers, spectra(64)), 96, "max")
     assert [type(op).__name__ for op in graph.ops[4:]] == ["Flatten", "Dense", "Dense"]
     hidden, logits = graph.ops[-2:]
     assert isinstance(hidden, ir.Dense)
@@ -107,7 +111,7 @@ def test_dense_head_becomes_one_flatten_and_two_dense_layers() -> None:
 
 
 def test_relu_tensors_start_at_minus_128_and_pools_keep_the_scale(layers: tuple) -> None:
-    graph = q.quantise(layers, q.observe(layers, spectra(64)), 96, "max", "net")
+    graph = graph_of(layers, q.observe(layers, spectra(64)), 96, "max")
     kinds = [type(op).__name__ for op in graph.ops]
     assert kinds == [
         "Conv1d",
@@ -130,7 +134,7 @@ def test_relu_tensors_start_at_minus_128_and_pools_keep_the_scale(layers: tuple)
 
 def test_max_rule_covers_the_calibration_exactly(layers: tuple) -> None:
     x = spectra(64)
-    graph = q.quantise(layers, q.observe(layers, x), 96, "max", "net")
+    graph = graph_of(layers, q.observe(layers, x), 96, "max")
     assert graph.input.quant.scale == float(np.float32(float(x.max()) / 255))
     assert q.quantise_input(graph, x).max() == 127
     assert q.quantise_input(graph, np.zeros((1, 96), np.float32)).tolist() == [[-128] * 96]
@@ -141,7 +145,7 @@ def test_max_rule_covers_the_calibration_exactly(layers: tuple) -> None:
 def test_int8_follows_the_float_net(rule: str, seed: int) -> None:
     """Reference arithmetic of the int8 graph against the float net, for nets with random weights."""
     layers = random_net(seed)
-    graph = q.quantise(layers, q.observe(layers, spectra(128, seed=10)), 96, rule, "net")
+    graph = graph_of(layers, q.observe(layers, spectra(128, seed=10)), 96, rule)
     x = spectra(200, seed=11)
     wanted = q.float_logits(layers, x)
     logits = q.dequantise_logits(graph, reference.run(graph, q.quantise_input(graph, x)))
@@ -153,7 +157,7 @@ def test_int8_follows_the_float_net(rule: str, seed: int) -> None:
 def test_a_wrong_scale_shows(layers: tuple) -> None:
     """Negative control: the comparison above goes red when one tensor's scale is doubled on one side."""
     ranges = q.observe(layers, spectra(128, seed=10))
-    graph = q.quantise(layers, ranges, 96, "max", "net")
+    graph = graph_of(layers, ranges, 96, "max")
     first = graph.ops[0]
     assert isinstance(first, ir.Conv1d)
     wrong = ir.Conv1d(
@@ -205,7 +209,7 @@ def test_choose_keeps_the_rule_that_agrees_best(layers: tuple) -> None:
 
 
 def test_same_input_same_graph(layers: tuple) -> None:
-    digests = {q.quantise(layers, q.observe(layers, spectra(64)), 96, "mse", "net").digest for _ in range(2)}
+    digests = {graph_of(layers, q.observe(layers, spectra(64)), 96, "mse").digest for _ in range(2)}
     assert len(digests) == 1
 
 
@@ -213,7 +217,7 @@ def test_dead_channels_and_dead_tensors() -> None:
     conv = FoldedConv(np.zeros((3, 1, 5), np.float32), np.zeros(3, np.float32), 1, 0, 2, True)
     dense = FoldedDense(np.ones((2, 3), np.float32), np.array([0.5, -0.5], np.float32))
     layers = (conv, FoldedGap(), dense)
-    graph = q.quantise(layers, q.observe(layers, spectra(8, 32)), 32, "mse", "net")
+    graph = graph_of(layers, q.observe(layers, spectra(8, 32)), 32, "mse")
     logits = q.dequantise_logits(graph, reference.run(graph, q.quantise_input(graph, spectra(2, 32))))
     np.testing.assert_allclose(logits, [[0.5, -0.5]] * 2, atol=graph.output.quant.scale)
 

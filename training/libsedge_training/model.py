@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from libsedge.errors import ConfigError, RunError
+from libsedge.errors import ConfigError, ModelError, RunError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from .files import write_atomic
+
+if TYPE_CHECKING:
+    from .qat import Rounding
 
 RUN_FORMAT = "libsedge-run"
 RUN_VERSION = 1
@@ -158,6 +161,8 @@ class SpectrumNet(nn.Module):
         if classes < 2:
             raise ConfigError("a classifier needs at least 2 classes", field="classes", value=classes)
         self.spec, self.channels, self.classes = spec, channels, classes
+        #: the forward pass of the int8 export, in a net that is trained for it
+        self.rounding: Rounding | None = None
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
         inputs = 1
@@ -180,6 +185,8 @@ class SpectrumNet(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.channels:
             raise ValueError(f"expected [n, {self.channels}] spectra, got {list(x.shape)}")
         x = x[:, None, None, :]
+        if self.rounding is not None:
+            return self.rounding(self, x)
         for block, conv, norm in zip(self.spec.blocks, self.convs, self.norms, strict=True):
             x = torch.relu(norm(conv(x)))
             if block.pool > 1:
@@ -330,7 +337,8 @@ def read_run(run_dir: str | PathLike[str]) -> dict[str, Any]:
 
 
 def load_run(run_dir: str | PathLike[str]) -> tuple[SpectrumNet, dict[str, Any]]:
-    """(net with the best epoch's weights, in eval mode; contents of run.json) of a finished run.
+    """(net with the best epoch's weights, and with its export's rounding where it was trained so, in eval mode;
+    contents of run.json) of a finished run.
 
     Raises RunError where it is missing, unfinished, diverged or damaged, or its weights are of another net.
     """
@@ -342,8 +350,12 @@ def load_run(run_dir: str | PathLike[str]) -> tuple[SpectrumNet, dict[str, Any]]
             "the run diverged" if status == "diverged" else "the run is unfinished; continue it with --resume"
         )
         raise RunError(why, file=path, field="status", value=status)
+    from .qat import Rounding  # which needs this module
+
     try:
         net = build(NetSpec.from_json(run["net"]), int(run["channels"]), len(run["classes"]))
-    except (KeyError, TypeError, ValueError, ConfigError) as wrong:
+        if "quantisation" in run:
+            net.rounding = Rounding.from_json(run["quantisation"], net.spec)
+    except (KeyError, TypeError, ValueError, ConfigError, ModelError) as wrong:
         raise RunError(f"no usable network description: {wrong}", file=path) from wrong
     return load_weights(net, Path(run_dir) / "model.safetensors").eval(), run

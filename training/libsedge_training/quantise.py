@@ -1,4 +1,4 @@
-"""Post-training static quantisation: a folded float net and calibration spectra become an int8 `ir.Graph`.
+"""Static quantisation: a folded float net and calibration spectra become an int8 `ir.Graph`.
 
 Weights: symmetric in [-127, 127], one scale per output channel (max |w| / 127). Biases: int32 with scale
 s_x * s_w. Activations: one scale per tensor; the input and everything after a ReLU is int8 with zero point
@@ -13,7 +13,8 @@ its own, because means are far smaller than peaks.
 * "mse": the clip of least mean square error, rounding noise step^2 / 12 below it and clipping error above it.
 
 `choose` quantises by every rule and keeps the one whose int8 net agrees best with the float net on the
-validation spectra; it never sees test spectra.
+validation spectra; it never sees test spectra. A net that was trained with its rounding (`qat.py`) brings its
+activations' scales along.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from libsedge_native import ir
 from libsedge_training.model import FoldedConv, FoldedDense, FoldedGap, FoldedLayer
 
 RULES = ("max", "percentile", "mse")
+#: the rule's name where a net was trained with its rounding
+TRAINED = "trained"
 BINS = 4096
 BATCH = 64
 #: the logits' range is the calibration's times this: two classes that both clip at the top look the same
@@ -142,31 +145,39 @@ def affine(low: float, high: float) -> ir.Quant:
     return ir.Quant(float(scale), int(np.clip(np.rint(-128 - low / float(scale)), -128, 127)))
 
 
-def quantise_weights(
-    weight: np.ndarray, bias: np.ndarray, input_scale: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(int8 weight, int32 bias, float32 scale per output channel) for float weight [O, ...] and bias [O]."""
+def weight_scale(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> np.ndarray:
+    """float32 scale per output channel of float weight [O, ...] with bias [O]."""
     peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float64)
     least = np.abs(bias.astype(np.float64)) / (input_scale * _BIAS_LIMIT)
     scale = np.maximum(peak / 127, least)
     # Below this a channel is zero to the net; its scale only has to be a normal float32.
-    scale = np.where(scale < 1e-30, 1.0, scale).astype(np.float32)
+    return np.where(scale < 1e-30, 1.0, scale).astype(np.float32)
+
+
+def quantise_weights(
+    weight: np.ndarray, bias: np.ndarray, input_scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(int8 weight, int32 bias, float32 scale per output channel) for float weight [O, ...] and bias [O]."""
+    scale = weight_scale(weight, bias, input_scale)
     columns = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
     rounded = np.clip(np.rint(weight / columns), -127, 127).astype(np.int8)
     steps = np.rint(bias.astype(np.float64) / (np.float64(np.float32(input_scale)) * scale))
     return rounded, steps.astype(np.int32), scale
 
 
-def quantise(
-    layers: Sequence[FoldedLayer], ranges: Sequence[TensorRange], points: int, rule: str, name: str
-) -> ir.Graph:
-    """The int8 graph of folded layers for `points` grid points, with ranges from `observe`."""
-    x = affine(ranges[0].low, ranges[0].clip(rule))
-    tensor = ir.Tensor(1, points, x)
+def activations(ranges: Sequence[TensorRange], rule: str) -> tuple[ir.Quant, ...]:
+    """The quantisation of the input, of every layer's output and of the logits, by `rule`."""
+    *inner, last = ranges
+    logits = affine(LOGIT_HEADROOM * last.low, LOGIT_HEADROOM * last.high)
+    return (*(affine(seen.low, seen.clip(rule)) for seen in inner), logits)
+
+
+def quantise(layers: Sequence[FoldedLayer], quants: Sequence[ir.Quant], points: int, name: str) -> ir.Graph:
+    """The int8 graph of folded layers for `points` grid points, with `activations`."""
+    x = quants[0]
     ops: list[ir.Op] = []
     convs = dense = 0
-    for layer, seen in zip(layers, ranges[1:], strict=True):
-        quant = affine(seen.low, seen.clip(rule))
+    for layer, quant in zip(layers, quants[1:], strict=True):
         if isinstance(layer, FoldedConv):
             convs += 1
             weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
@@ -185,20 +196,16 @@ def quantise(
             )
             if layer.pool > 1:
                 ops.append(ir.MaxPool1d(f"pool{convs}", kernel=layer.pool, stride=layer.pool))
-            x = quant
         elif isinstance(layer, FoldedGap):
             ops.append(ir.GlobalAveragePool("gap", quant))
-            x = quant
         else:
             dense += 1
             weight, bias, scale = quantise_weights(layer.weight, layer.bias, x.scale)
             if dense == 1:
                 ops.append(ir.Flatten("flatten"))
-            if layer is layers[-1]:
-                quant = affine(LOGIT_HEADROOM * seen.low, LOGIT_HEADROOM * seen.high)
             ops.append(ir.Dense(f"dense{dense}", weight, bias, scale, quant, relu=layer.relu))
-            x = quant
-    return ir.Graph(name, tensor, tuple(ops))
+        x = quant
+    return ir.Graph(name, ir.Tensor(1, points, quants[0]), tuple(ops))
 
 
 def quantise_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
@@ -225,21 +232,26 @@ def choose(
     validation: np.ndarray,
     run: RunInt8,
     name: str = "net",
-    rules: Sequence[str] = RULES,
+    trained: Sequence[ir.Quant] | None = None,
 ) -> Choice:
     """Quantise by every rule and keep the one that agrees best with the float net on `validation`.
 
     calibration, validation : preprocessed float32 [n, points]. run(graph, int8 [n, points]) -> int8 [n,
-    classes]. Ties go to the smaller mean absolute logit error, then to the earlier rule.
+    classes]. Ties go to the smaller mean absolute logit error, then to the earlier rule. trained : what the net
+    was trained with (`qat.py`), in place of all rules.
     """
-    ranges = observe(layers, calibration)
+    if trained is None:
+        ranges = observe(layers, calibration)
+        candidates = {rule: activations(ranges, rule) for rule in RULES}
+    else:
+        candidates = {TRAINED: tuple(trained)}
     wanted = float_logits(layers, validation)
     graphs, shares, errors = {}, {}, {}
-    for rule in rules:
-        graph = quantise(layers, ranges, calibration.shape[1], rule, name)
+    for rule, quants in candidates.items():
+        graph = quantise(layers, quants, calibration.shape[1], name)
         logits = dequantise_logits(graph, run(graph, quantise_input(graph, validation)))
         graphs[rule] = graph
         shares[rule] = agreement(logits, wanted)
         errors[rule] = float(np.abs(logits - wanted).mean())
-    best = max(rules, key=lambda rule: (shares[rule], -errors[rule]))
+    best = max(candidates, key=lambda rule: (shares[rule], -errors[rule]))
     return Choice(graphs[best], best, shares, errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from . import splits
 from .model import RUN_FORMAT, RUN_VERSION, net_spec, read_run
 from .prepare import data_digest, segments_for
 from .spectra import SpectraSet
-
-if TYPE_CHECKING:
-    from .fit import TrainConfig
+from .train_config import TrainConfig
 
 
 def describe(
@@ -68,6 +66,8 @@ def existing(folder: Path, run: dict[str, Any], resume: bool) -> dict[str, Any] 
         raise RunError("holds a run already; continue it with --resume or name a new folder", file=folder)
     if before["status"] == "diverged":
         raise RunError("the run diverged and would do so again; start a new one", file=path)
+    # an option that is newer than the run has its default in it
+    before["config"] = TrainConfig.from_json(before.get("config", {})).to_json()
     for name in ("config", "net", "preprocess", "classes"):
         if before.get(name) != run[name]:
             mine, theirs = run[name], before.get(name)
