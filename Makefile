@@ -2,7 +2,8 @@
 # make test   every test (about 11 minutes)
 # make test-arm  kernels, wheel and a 128 MB board, for ARM and big-endian machines, emulated (installs Debian packages where root)
 # make study-small  strategies compared on a small simulated set (says how long first)
-# make study        the same with every reading, 10 seeds and the full simulated set (days on 2 cores: see its estimate)
+# make study        the same with every reading, all splits, 10 seeds and the full simulated set (days on 2 cores)
+# make study-plan   what `make study` runs, and its hours on this machine, without running it
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
 # make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
@@ -32,7 +33,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak overload powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study wheels board clean
+.PHONY: demo test soak overload powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study study-plan wheels board clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -123,6 +124,9 @@ study-small: build/study/small.h5
 study: build/study/full.h5
 	$(BIN)/libsedge study $< --preset full -o build/study/full $(STUDY_ARGS)
 	cp build/study/full/study.json build/study/full/report.html build/study/
+
+study-plan: build/study/full.h5
+	$(BIN)/libsedge study $< --preset full -o build/study/full --plan
 
 clean:
 	rm -rf build dist $(VENV)

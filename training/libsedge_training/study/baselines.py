@@ -1,8 +1,8 @@
-"""The paper's baselines and two more, by scikit-learn, on the same spectra and folds.
+"""The paper's baselines and two more, by scikit-learn, on the same spectra and folds; and by name the published nets.
 
-They have no epoch to choose and learn from the training and the validation specimens together. Every one
-starts with standardised points (mean 0, standard deviation 1 over its training spectra). No parameter was
-tuned.
+Those of scikit-learn have no epoch to choose and learn from the training and the validation specimens together. Every
+one starts with standardised points (mean 0, standard deviation 1 over its training spectra). No parameter was tuned.
+`published.py` holds the nets.
 """
 
 from __future__ import annotations
@@ -81,6 +81,24 @@ BASELINES: dict[str, tuple[str, Callable[[int], Any]]] = {
     "pls-da": ("partial least squares discriminant analysis, 20 components", lambda seed: _PlsDa()),
     "bpnn": ("back-propagation network, one hidden layer of 64 units", _bpnn),
 }
+
+
+#: name of a baseline -> what it is
+NETS = {
+    "cnn:a": "published CNN over the spectrum (litong96/LIBS-CNN), our reimplementation",
+    "cnn:b": "published CNN on the spectrum as a picture (chhoumann/thesis-chemcam), our reimplementation",
+}
+KNOWN = (*BASELINES, *NETS)
+
+
+def method_of(name: str) -> str:
+    """The method's name in rows and summaries: `sk:NAME` for scikit-learn's."""
+    return name if name in NETS else f"sk:{name}"
+
+
+def is_baseline(method: str) -> bool:
+    """Whether a row's method is a baseline, not a strategy."""
+    return method in NETS or method.startswith("sk:")
 
 
 def probabilities(

@@ -1,4 +1,4 @@
-"""The study's data in the memory of a worker, and its folds."""
+"""The study's data in the memory of a worker."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from libsedge_training.readers import read
 from libsedge_training.spectra import SpectraSet
 from libsedge_training.weighting import TrainPart
 
+from .divide import Division, Part, divide
 from .plan import SCREEN, spec_of
 
 
@@ -31,6 +32,11 @@ class Data:
     label: np.ndarray
     specimen: np.ndarray
     distance_m: np.ndarray
+
+    def divided(self, split: str, k: int, seed: int, fold: int) -> Part:
+        """One part of a division (`divide.py`), by its name."""
+        labels, specimens = self.label.tolist(), self.specimen.tolist()
+        return divide(Division.parse(split), labels, specimens, self.distance_m, k, seed, fold)
 
     def parts(self, split: splits.Split) -> Parts:
         """Training and validation part of a split."""
@@ -102,41 +108,3 @@ def load(path: str, digest: str, net: str) -> Data:
     if data_digest(data) != digest:
         raise RunError("holds other spectra than the study was started with", file=path, field="data.digest")
     return prepare(data, net)
-
-
-def folds(labels: list[str], specimens: list[str], k: int, seed: int) -> list[splits.Split]:
-    """k splits into "train", "validation", "test": every specimen is in one test part, every class in all parts.
-
-    Of the specimens that are not tested, one in five of each class, at least one, is for validation.
-    DatasetError names a class with fewer than k or fewer than 3 specimens.
-    """
-    for label, names in splits.specimens_by_class(labels, specimens).items():
-        if len(names) < 3:
-            raise DatasetError(
-                f"has {len(names)} specimen(s) ({', '.join(names)}); training, validation and test need one each",
-                field="label",
-                value=label,
-            )
-    found = []
-    for fold, outer in enumerate(splits.group_folds(labels, specimens, k, seed)):
-        rest = [(labels[i], specimens[i]) for i in outer["train"]]
-        rng = np.random.default_rng([seed, fold])
-        held: list[str] = []
-        for label, names in splits.specimens_by_class(*(list(c) for c in zip(*rest, strict=True))).items():
-            if len(names) < 2:
-                raise DatasetError(
-                    f"leaves one specimen beside the test part of {k} folds; take more folds",
-                    field="label",
-                    value=label,
-                )
-            picked = rng.permutation(len(names))[: max(1, round(0.2 * len(names)))]
-            held += [names[i] for i in picked]
-        inside = np.isin(np.asarray(specimens), held)
-        split = {
-            "train": outer["train"][~inside[outer["train"]]],
-            "validation": np.flatnonzero(inside),
-            "test": outer["validation"],
-        }
-        splits.check_no_leak(split, specimens)
-        found.append(split)
-    return found

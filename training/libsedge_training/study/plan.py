@@ -18,7 +18,9 @@ from libsedge_training.augment import Augmentation
 from libsedge_training.model import Block, NetSpec, net_spec
 from libsedge_training.weighting.cc_bcd import FORMULAS, REFERENCES
 
-from .baselines import BASELINES
+from .baselines import BASELINES, KNOWN, NETS, is_baseline, method_of
+from .divide import FOLDS, NAMES, Division
+from .published import RECIPES
 
 EQUAL = "equal"
 #: "equal" with more epochs, as the control "more steps": `equal*2`
@@ -60,7 +62,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Task:
-    """One run. `method` is a strategy's name, `equal*2` or `sk:NAME`; `net` is "" for a baseline."""
+    """One run. `method` is a strategy's name, `equal*2` or a baseline's; `net` is "" for a baseline. `split`, a name of
+    `divide.py`, says what fold `fold` of seed `seed` is.
+    """
 
     stage: str
     method: str
@@ -68,12 +72,13 @@ class Task:
     epochs: int
     seed: int
     fold: int
+    split: str = FOLDS
 
     @property
     def key(self) -> str:
         """Name of the row's file, the same in every session."""
-        method = re.sub(r"[^a-z0-9.=-]+", "_", self.method)
-        return f"{self.stage}-{method}-seed{self.seed}-fold{self.fold}"
+        split, method = (re.sub(r"[^a-z0-9.=-]+", "_", name) for name in (self.split, self.method))
+        return f"{split}-{self.stage}-{method}-seed{self.seed}-fold{self.fold}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Plan:
     go to the final stage, where they learn from the validation specimens as well (all choices are made by then);
     the best strategy is put under the controls.
 
+    splits : the first is that of all stages; in each of the others the strategies and the baselines of scikit-learn are
+    screened, of the readings of CC-BCD only the one that validation preferred in the first.
     lr, weight_decay, augmentation : of every net; chosen on the development specimens (docs/weighting.md).
     """
 
@@ -96,14 +103,19 @@ class Plan:
     weight_decay: float = 1e-2
     augmentation: Augmentation = AUGMENTATION
     timing_rounds: int = 5
+    splits: tuple[str, ...] = (FOLDS,)
     stages: tuple[str, ...] = field(default=("screen", "controls", "final", "timing"))
 
     def __post_init__(self) -> None:
         names = tuple(weighting.strategy(name).name for name in self.strategies)
         object.__setattr__(self, "strategies", tuple(dict.fromkeys((EQUAL, *names))))
-        unknown = [name for name in self.baselines if name not in BASELINES]
+        unknown = [name for name in self.baselines if name not in KNOWN]
         if unknown:
-            raise ConfigError(f"known: {', '.join(BASELINES)}", field="baselines", value=unknown[0])
+            raise ConfigError(f"known: {', '.join(KNOWN)}", field="baselines", value=unknown[0])
+        divisions = tuple(dict.fromkeys(Division.parse(name).name for name in self.splits))
+        object.__setattr__(self, "splits", divisions)
+        if not divisions:
+            raise ConfigError("name at least one", field="split")
         for name, low, high in (("folds", 2, 100), ("finalists", 1, 100), ("timing_rounds", 1, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"must be {low} ... {high}", field=name, value=getattr(self, name))
@@ -122,8 +134,14 @@ class Plan:
 
     def screening(self) -> list[Task]:
         """Every strategy and baseline in every seed and fold; the seeds' first folds come first."""
-        names = (*self.strategies, *(f"sk:{name}" for name in self.baselines))
+        names = (*self.strategies, *map(method_of, self.baselines))
         return self._tasks("screen", names, self.screen)
+
+    def elsewhere(self, split: str, reading: str | None) -> list[Task]:
+        """The screening in another split; `reading` : of CC-BCD."""
+        names = [n for n in self.strategies if not n.startswith("cc-bcd") or n == reading]
+        names += [method_of(n) for n in self.baselines if n not in NETS]
+        return self._tasks("screen", names, self.screen, split)
 
     def controls(self, best: str) -> list[Task]:
         """The best weighting under its controls, and equal weights with twice the steps."""
@@ -138,21 +156,30 @@ class Plan:
 
     def timings(self) -> list[Task]:
         """One task a strategy: its epochs and equal's, in turn."""
-        return [Task("timing", name, self.screen.net, self.timing_rounds, 0, 0) for name in self.strategies]
+        net, rounds, split = self.screen.net, self.timing_rounds, self.splits[0]
+        return [Task("timing", name, net, rounds, 0, 0, split) for name in self.strategies]
 
-    def _tasks(self, stage: str, names: Iterable[str], how: Stage) -> list[Task]:
+    def _tasks(self, stage: str, names: Iterable[str], how: Stage, split: str = "") -> list[Task]:
         order = itertools.product(range(how.seeds), range(self.folds), names)
         return [
             Task(
                 stage,
                 name,
-                "" if name.startswith("sk:") else how.net,
-                0 if name.startswith("sk:") else how.epochs * (2 if name == MORE else 1),
+                "" if is_baseline(name) else how.net,
+                _epochs(name, how),
                 seed,
                 fold,
+                split or self.splits[0],
             )
             for seed, fold, name in order
         ]
+
+
+def _epochs(method: str, how: Stage) -> int:
+    """Of a run; at most, for a published net; 0 where there are none."""
+    if method in NETS:
+        return RECIPES[method.removeprefix("cnn:")].epochs
+    return 0 if is_baseline(method) else how.epochs * (2 if method == MORE else 1)
 
 
 def controllable(name: str) -> bool:
@@ -197,10 +224,11 @@ PRESETS: dict[str, Plan] = {
     ),
     "full": Plan(
         ("distance:p=1", "distance:p=2", "distance:p=-1", *_ALL_CC_BCD, *_DYNAMIC),
-        tuple(BASELINES),
+        KNOWN,
         folds=4,
         screen=Stage("screen", 40, 10),
         final=Stage("medium", 40, 10),
         finalists=3,
+        splits=NAMES,
     ),
 }

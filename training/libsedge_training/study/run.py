@@ -1,16 +1,18 @@
 """A study from start to end: plan, estimate, runs (kept one by one), summary, report.
 
-The folder holds `plan.json`, one file a run under `runs/`, `study.json` and `report.html`. A study that was
-interrupted anywhere goes on when it is called again with the same plan and spectra: rows that are there are
+The folder holds `plan.json`, a row a run and its answers (.npz) under `runs/`, `study.json` and `report.html`. A study
+that was interrupted anywhere goes on when it is called again with the same plan and spectra: rows that are there are
 not run again.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +23,21 @@ from libsedge.errors import DatasetError, RunError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from libsedge_training import fit
 from libsedge_training.files import dump_json, write_atomic
-from libsedge_training.pool import Here, open_pool
+from libsedge_training.pool import Here, open_pool, processors
 from libsedge_training.prepare import data_digest
 from libsedge_training.readers import read
 from libsedge_training.virtual import known_compositions
 
-from .data import folds, prepare
-from .plan import EQUAL, Plan, Task, spec_of
-from .summary import Row, best_weighting, finalists, summarise
-from .work import config, perform
+from .confidence import Answers, Source
+from .data import Data, prepare
+from .divide import Division
+from .estimate import estimate
+from .plan import EQUAL, Plan, Task
+from .summary import Row, best_reading, best_weighting, finalists, summarise
+from .work import perform
 
 FORMAT, VERSION = "libsedge-study", 1
-#: cost of a dynamic strategy's or a baseline's run over that of equal weights, for the estimate only
-_OVERHEAD_S = 0.5
 
 
 class Folder:
@@ -81,9 +83,28 @@ class Folder:
             raise RunError("is another run's", file=path, field="key", value=row.get("key"))
         return row
 
-    def keep(self, row: Row) -> None:
-        """Write a row, whole or not at all."""
+    def keep(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write a row and its answers, whole or not at all; the row without the answers."""
+        answers = row.pop("answers", None)
+        if answers is not None:
+            write_atomic(self._answers(row), answers.dump())
         write_atomic(self.runs / f"{row['key']}.json", dump_json(row))
+        return row
+
+    def answers(self, row: Row) -> Answers | None:
+        """The answers of a kept row; None where it has none."""
+        path = self._answers(row)
+        if not path.exists():
+            return None
+        try:
+            return Answers.load(path.read_bytes())
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as wrong:
+            raise RunError(
+                f"cannot be read ({wrong}); remove it and its row to run it again", file=path
+            ) from wrong
+
+    def _answers(self, row: Row) -> Path:
+        return self.runs / f"{row['key']}.npz"
 
 
 def applicable(plan: Plan, specimens: Sequence[str]) -> tuple[Plan, str]:
@@ -101,43 +122,36 @@ def applicable(plan: Plan, specimens: Sequence[str]) -> tuple[Plan, str]:
     return plan, ""
 
 
-def estimate(
-    plan: Plan, path: str, digest: str, workers: int, done: Callable[[Task], bool]
-) -> dict[str, Any]:
-    """Seconds that the runs still to do will take, from one measured epoch at either size; {seconds, runs}.
+def check(plan: Plan, data: Data) -> None:
+    """Go through all parts of all splits and seeds: DatasetError before the first run, not in the middle."""
+    for split, seed, fold in itertools.product(
+        plan.splits, range(max(plan.screen.seeds, plan.final.seeds)), range(plan.folds)
+    ):
+        data.divided(split, plan.folds, seed, fold)
 
-    The finalists are not known yet: `plan.finalists` + 2 are assumed.
-    """
-    from .data import load
 
-    seconds = {}
-    for stage in (plan.screen, plan.final) if "final" in plan.stages else (plan.screen,):
-        data = load(path, digest, stage.net)
-        split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, 0)[0]
-        parts = data.parts(split)
-        few = np.arange(min(len(parts.target), 4 * plan.batch))
-        small = fit.Parts(**{**parts.__dict__, "train": parts.train.select(few), "target": parts.target[few]})
-        with fit.torch_settings(0, 1):
-            trainer = fit.Trainer(
-                config(Task("screen", EQUAL, stage.net, 2, 0, 0), plan), spec_of(stage.net), small
-            )
-            trainer.epoch()
-            begin = time.perf_counter()
-            trainer.epoch()
-            seconds[stage.net] = (time.perf_counter() - begin) * len(parts.target) / len(few)
-    tasks = plan.screening()
-    if "controls" in plan.stages:
-        tasks += plan.controls("cc-bcd:w3:r1")
-    left = [t for t in tasks if not done(t)]
-    work = sum(t.epochs * seconds.get(t.net, 0) + _OVERHEAD_S for t in left)
-    if "final" in plan.stages:
-        runs = (plan.finalists + 2) * plan.final.seeds * plan.folds
-        work += runs * (plan.final.epochs * seconds[plan.final.net] + _OVERHEAD_S)
-        left += [Task("final", EQUAL, plan.final.net, plan.final.epochs, 0, 0)] * runs
-    alone = 0.0
-    if "timing" in plan.stages:
-        alone = len(plan.strategies) * 2 * (plan.timing_rounds + 1) * seconds[plan.screen.net]
-    return {"seconds": work / workers + alone, "runs": len(left)}
+def tested_at(split: str, data: Data) -> dict[str, Any]:
+    """{name, learnt_m, tested_m}: a split and its distances in metres."""
+    mm = np.rint(data.distance_m.astype(np.float64) * 1000).astype(int)
+    learnt, tested = Division.parse(split).distances(mm.tolist())
+    return {"name": split, "learnt_m": [d / 1000 for d in learnt], "tested_m": [d / 1000 for d in tested]}
+
+
+def _elsewhere(rows: Sequence[Row], plan: Plan, classes: int, source: Source) -> dict[str, Any]:
+    """`summary` and `best` of a split in which only the screening was done."""
+    found = summarise(rows, plan, classes, source)
+    return {"summary": found["summary"], "best": found["best"]}
+
+
+def outline(spectra: str | os.PathLike[str], plan: Plan, jobs: int | None = None) -> dict[str, Any]:
+    """What `study` would do on `jobs` workers, without a run: `estimate.estimate` and `workers`."""
+    path = os.path.abspath(spectra)
+    data = read(path)
+    prepared = prepare(data)
+    check(plan, prepared)
+    plan, _ = applicable(plan, prepared.specimen.tolist())
+    workers = jobs or processors()
+    return estimate(plan, path, data_digest(data), workers) | {"workers": workers}
 
 
 def study(
@@ -159,8 +173,7 @@ def study(
     data = read(path)
     digest = data_digest(data)
     prepared = prepare(data)
-    for seed in range(max(plan.screen.seeds, plan.final.seeds)):
-        folds(prepared.label.tolist(), prepared.specimen.tolist(), plan.folds, seed)
+    check(plan, prepared)
     plan, left_out = applicable(plan, prepared.specimen.tolist())
     folder = Folder(Path(out))
     folder.open(plan, digest)
@@ -189,8 +202,7 @@ def study(
             with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
                 shown = bar.add_task(name, total=len(tasks), completed=len(found))
                 for _, row in (Here() if alone else pool).run(perform, left, plan, path, digest):
-                    folder.keep(row)
-                    found.append(row)
+                    found.append(folder.keep(row))
                     bar.advance(shown)
             place = {t.key: i for i, t in enumerate(tasks)}
             say(
@@ -204,6 +216,10 @@ def study(
             rows += carry_out(plan.controls(best_weighting(rows, plan)), "controls")
         if "final" in plan.stages:
             rows += carry_out(plan.finals(finalists(rows, plan)), "finalists")
+        reading = best_reading(rows, plan)
+        others = {}
+        for split in plan.splits[1:]:
+            others[split] = carry_out(plan.elsewhere(split, reading), f"screening, {split}")
         if "timing" in plan.stages:
             rows += carry_out(plan.timings(), "time per epoch", alone=True)
     found = {
@@ -224,8 +240,13 @@ def study(
         "plan": plan.to_json(),
         "estimated_seconds": round(guess["seconds"], 1),
         "seconds": round(time.perf_counter() - begin, 1),
-        **summarise(rows, plan, len(prepared.classes)),
-        "runs": rows,
+        "split": tested_at(plan.splits[0], prepared),
+        **summarise(rows, plan, len(prepared.classes), folder.answers),
+        "splits": {
+            split: tested_at(split, prepared) | _elsewhere(some, plan, len(prepared.classes), folder.answers)
+            for split, some in others.items()
+        },
+        "runs": [*rows, *(row for some in others.values() for row in some)],
     }
     from .page import study_page
 

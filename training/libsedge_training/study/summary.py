@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from libsedge.errors import RunError
 
+from .confidence import Source, assessed
 from .plan import EQUAL, MORE, Plan
-from .stats import FIGURES, Counts, difference, holm, point
+from .stats import FIGURES, Counts, difference, holm, point, spread
 
 Row = Mapping[str, Any]
 SELECTED = "selected-by-validation"
@@ -61,8 +62,14 @@ def finalists(rows: Sequence[Row], plan: Plan) -> list[str]:
     """equal, the best reading of CC-BCD, and the best `plan.finalists` strategies, all by validation."""
     ranked = rank_by_validation(rows, "screen", plan.strategies)
     others = [name for name in ranked if name != EQUAL]
-    similar = [name for name in others if name.startswith("cc-bcd")][:1]
-    return list(dict.fromkeys([EQUAL, *others[: plan.finalists], *similar]))
+    similar = best_reading(rows, plan)
+    return list(dict.fromkeys([EQUAL, *others[: plan.finalists], *([similar] if similar else [])]))
+
+
+def best_reading(rows: Sequence[Row], plan: Plan) -> str | None:
+    """The reading of CC-BCD with the best validation figures of the screening, if any."""
+    ranked = rank_by_validation(rows, "screen", plan.strategies)
+    return next((name for name in ranked if name.startswith("cc-bcd")), None)
 
 
 def best_weighting(rows: Sequence[Row], plan: Plan) -> str:
@@ -87,10 +94,10 @@ def _picked(rows: Sequence[Row], stage: str, names: Sequence[str]) -> list[Row]:
 
 
 class Table:
-    """Figures and paired differences of the methods of one stage."""
+    """Figures and paired differences of the methods of one stage; `source` finds the answers of a row."""
 
-    def __init__(self, rows: Sequence[Row], stage: str, classes: int) -> None:
-        self.rows, self.stage = rows, stage
+    def __init__(self, rows: Sequence[Row], stage: str, classes: int, source: Source) -> None:
+        self.rows, self.stage, self.source = rows, stage, source
         here = complete(rows, (stage, "controls") if stage == "screen" else stage)
         self.seeds = max((r["seed"] for r in here), default=0) + 1
         self.names = sorted({name for r in here for name in r["specimens"]})
@@ -104,7 +111,6 @@ class Table:
     def entry(self, rows: Sequence[Row], equal: Sequence[Row] | None, diverged: int = 0) -> dict[str, Any]:
         """Figures of one method; `minus_equal` where `equal` is given."""
         mine = self.of(rows)
-        eces = [r["ece"] for r in rows]
         by_distance = []
         for i, d in enumerate(self.mm):
             part = Counts(mine.predicted[:, :, i : i + 1], mine.truth)
@@ -114,11 +120,12 @@ class Table:
             "runs": len(rows),
             "diverged": diverged,
             **point(mine),
-            "ece": None if None in eces else statistics.fmean(eces),
+            **assessed(rows, self.source),
             "validation_accuracy": statistics.fmean(r["validation_accuracy"] for r in rows)
             if all("validation_accuracy" in r for r in rows)
             else None,
             "per_distance": by_distance,
+            "distance_spread": spread(mine),
             "confusion": _confusion(mine),
         }
         if rows and all("int8_accuracy" in r for r in rows):
@@ -141,9 +148,11 @@ def _confusion(mine: Counts) -> list[list[int]]:
     return found
 
 
-def stage_summary(rows: Sequence[Row], stage: str, names: Sequence[str], classes: int) -> dict[str, Any]:
+def stage_summary(
+    rows: Sequence[Row], stage: str, names: Sequence[str], classes: int, source: Source
+) -> dict[str, Any]:
     """Entries of the methods of a stage, the pick by validation among `names`, Holm's correction over all."""
-    table = Table(rows, stage, classes)
+    table = Table(rows, stage, classes, source)
     equal = complete(rows, stage, EQUAL)
     found: dict[str, Any] = {}
     for name in methods(rows, stage):
@@ -163,9 +172,9 @@ def stage_summary(rows: Sequence[Row], stage: str, names: Sequence[str], classes
     return found
 
 
-def controls(rows: Sequence[Row], best: str, classes: int) -> dict[str, Any]:
+def controls(rows: Sequence[Row], best: str, classes: int, source: Source) -> dict[str, Any]:
     """The best weighting against each of its controls, and equal weights with twice the steps against equal."""
-    table = Table(rows, "screen", classes)
+    table = Table(rows, "screen", classes, source)
     equal, weighted = complete(rows, "screen", EQUAL), complete(rows, "screen", best)
     found: dict[str, Any] = {"of": best, "stage": "screen", "controls": {}}
     for name in methods(rows, "controls"):
@@ -180,16 +189,20 @@ def controls(rows: Sequence[Row], best: str, classes: int) -> dict[str, Any]:
     return found
 
 
-def summarise(rows: Sequence[Row], plan: Plan, classes: int) -> dict[str, Any]:
-    """`summary`, `stages`, `best`, `controls` of study.json. Where a method was in both stages, `summary` holds
-    its figures at full size; `stage` says which.
+def summarise(
+    rows: Sequence[Row], plan: Plan, classes: int, source: Source = lambda row: None
+) -> dict[str, Any]:
+    """`summary`, `stages`, `best`, `controls` of study.json, for the rows of one split. Where a method was in both
+    stages, `summary` holds its figures at full size; `stage` says which. source : finds the answers of a row.
     """
     if not complete(rows, "screen", EQUAL):
         raise RunError(
             "every run of equal weights diverged; nothing can be compared", field="lr", value=plan.lr
         )
     stages = {
-        stage: stage_summary(rows, stage, [n for n in methods(rows, stage) if n in plan.strategies], classes)
+        stage: stage_summary(
+            rows, stage, [n for n in methods(rows, stage) if n in plan.strategies], classes, source
+        )
         for stage in ("screen", "final")
         if complete(rows, stage, EQUAL)
     }
@@ -210,11 +223,11 @@ def summarise(rows: Sequence[Row], plan: Plan, classes: int) -> dict[str, Any]:
             "chosen_by": "validation accuracy",
             **stages[last].get(best, {}),
         },
-        "controls": controls(rows, best, classes),
+        "controls": controls(rows, best, classes, source),
     }
-    similar = [n for n in rank_by_validation(rows, "screen", plan.strategies) if n.startswith("cc-bcd")]
-    if similar and best not in (similar[0], EQUAL):
-        table = Table(rows, last, classes)
-        ours, theirs = (table.of(complete(rows, last, name)) for name in (best, similar[0]))
-        found["best"]["minus_best_cc_bcd"] = {"cc_bcd": similar[0], **difference(ours, theirs)["accuracy"]}
+    similar = best_reading(rows, plan)
+    if similar is not None and best not in (similar, EQUAL):
+        table = Table(rows, last, classes, source)
+        ours, theirs = (table.of(complete(rows, last, name)) for name in (best, similar))
+        found["best"]["minus_best_cc_bcd"] = {"cc_bcd": similar, **difference(ours, theirs)["accuracy"]}
     return found

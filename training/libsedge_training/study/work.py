@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -12,21 +13,35 @@ import numpy as np
 import torch
 from libsedge.errors import RunError
 from libsedge_native import reference
+from scipy.special import softmax  # type: ignore[import-untyped]
 
 from libsedge_training import evaluate, fit, quantise
 from libsedge_training.model import SpectrumNet, fold
 from libsedge_training.prepare import weights_by_distance
+from libsedge_training.risk import Ranked
 
-from .baselines import probabilities
-from .data import Data, folds, load
+from . import published
+from .baselines import NETS, is_baseline, probabilities
+from .confidence import Answers
+from .data import Data, load
 from .plan import EQUAL, MORE, SCREEN, Plan, Task, spec_of
+
+#: a net of `model.NETS` on whose points `cnn:b` works: its picture has more than all
+WHOLE = "medium"
 
 
 def perform(task: Task, plan: Plan, path: str, digest: str) -> dict[str, Any]:
-    """The row of a task: JSON-able, complete in itself. `path`: the set, as this process sees it."""
+    """The row of a task: complete in itself, JSON-able but for `answers` (`confidence.Answers`), which are there where
+    the method gives probabilities. `path`: the set, as this process sees it.
+    """
     begin = time.perf_counter()
-    data = load(path, digest, task.net or SCREEN.name)
-    make = _timed if task.stage == "timing" else _baseline if task.method.startswith("sk:") else _trained
+    data = load(path, digest, task.net or (WHOLE if task.method == "cnn:b" else SCREEN.name))
+    if task.stage == "timing":
+        make = _timed
+    elif task.method in NETS:
+        make = _published
+    else:
+        make = _baseline if is_baseline(task.method) else _trained
     try:
         found = make(task, plan, data)
     except RunError as wrong:
@@ -36,14 +51,19 @@ def perform(task: Task, plan: Plan, path: str, digest: str) -> dict[str, Any]:
     return {"key": task.key, **asdict(task), **found, "seconds": round(time.perf_counter() - begin, 3)}
 
 
-def config(task: Task, plan: Plan) -> fit.TrainConfig:
+def config(task: Task, plan: Plan, share: float = 1.0) -> fit.TrainConfig:
     """The training's configuration; seed and fold both decide the net's first weights. Its `net` is not used:
-    the study's screening net is not in the registry."""
+    the study's screening net is not in the registry.
+
+    share : of its specimens' spectra that a split leaves to learn from; more epochs make up for it, so that nets take
+    as many steps in every split.
+    """
     name = EQUAL if task.method == MORE else task.method
+    epochs = math.ceil(task.epochs / share)
     return fit.TrainConfig(
         weighting=name,
-        epochs=task.epochs,
-        patience=task.epochs,
+        epochs=epochs,
+        patience=epochs,
         batch=plan.batch,
         lr=plan.lr,
         weight_decay=plan.weight_decay,
@@ -53,8 +73,8 @@ def config(task: Task, plan: Plan) -> fit.TrainConfig:
 
 
 def _trained(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
-    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, task.seed)[task.fold]
-    run = config(task, plan)
+    part = data.divided(task.split, plan.folds, task.seed, task.fold)
+    split, run = part.rows, config(task, plan, part.share)
     with fit.torch_settings(run.seed, 1):
         learn, test = split["train"], split["test"]
         if task.stage == "final":
@@ -72,7 +92,7 @@ def _trained(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
         "status": "complete",
         **extra,
         "epoch_seconds": statistics.median(r["seconds"] for r in trainer.history),
-        **judged(torch.softmax(logits.double(), dim=1).numpy(), data, test, calibrated=True),
+        **judged(logits.double().numpy(), data, test),
         "weights": weights_by_distance(used, trainer.part.distance_m),
         "curve": [[round(r["train_loss"], 5), round(r["validation_loss"], 5)] for r in trainer.history],
     }
@@ -97,8 +117,19 @@ def int8(net: SpectrumNet, data: Data, split: Mapping[str, np.ndarray], wanted: 
     }
 
 
+def _published(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
+    split = data.divided(task.split, plan.folds, task.seed, task.fold).rows
+    seed = 1000 * task.seed + task.fold
+    parts = [(data.values[rows], data.target[rows]) for rows in (split["train"], split["validation"])]
+    with fit.torch_settings(seed, 1):
+        name = task.method.removeprefix("cnn:")
+        net, epochs = published.learn(name, *parts[0], *parts[1], len(data.classes), seed, task.epochs)
+        logits = published.logits(net, data.values[split["test"]]).double().numpy()
+    return {"status": "complete", "epochs_run": epochs, **judged(logits, data, split["test"])}
+
+
 def _baseline(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
-    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, task.seed)[task.fold]
+    split = data.divided(task.split, plan.folds, task.seed, task.fold).rows
     learn = np.concatenate([split["train"], split["validation"]])
     test = split["test"]
     found, calibrated = probabilities(
@@ -109,7 +140,8 @@ def _baseline(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
         len(data.classes),
         task.seed,
     )
-    return {"status": "complete", **judged(found, data, test, calibrated)}
+    logits = np.log(np.maximum(found, 1e-12))
+    return {"status": "complete", **judged(logits, data, test, calibrated)}
 
 
 def _timed(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
@@ -117,7 +149,7 @@ def _timed(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
 
     `ratios` are the strategy's over equal's seconds, round by round; the first round warms up and is left out.
     """
-    split = folds(data.label.tolist(), data.specimen.tolist(), plan.folds, 0)[0]
+    split = data.divided(task.split, plan.folds, 0, 0).rows
     run = fit.TrainConfig(
         weighting=task.method, epochs=task.epochs + 1, patience=task.epochs + 1, batch=plan.batch
     )
@@ -134,9 +166,12 @@ def _timed(task: Task, plan: Plan, data: Data) -> dict[str, Any]:
     return {"status": "complete", "ratios": [round(r, 4) for r in ratios[1:]]}
 
 
-def judged(found: np.ndarray, data: Data, test: np.ndarray, calibrated: bool) -> dict[str, Any]:
-    """Figures of merit of the test part, and what the summary pools: predictions by specimen and distance."""
+def judged(logits: np.ndarray, data: Data, test: np.ndarray, sure: bool = True) -> dict[str, Any]:
+    """Figures of merit of the test part, and what the summary pools: predictions by specimen and distance, and the
+    `answers`. sure : the softmax of the logits is meant as a probability.
+    """
     truth, specimen, distance = data.target[test], data.specimen[test], data.distance_m[test]
+    found = softmax(logits, axis=1)
     m = evaluate.metrics(truth, found, distance, specimen, data.classes, simulated=False)
     predicted = found.argmax(axis=1)
     mm = np.rint(distance.astype(np.float64) * 1000).astype(int)
@@ -151,6 +186,7 @@ def judged(found: np.ndarray, data: Data, test: np.ndarray, calibrated: bool) ->
     return {
         **{key: m[key] for key in ("accuracy", "precision", "recall", "f1", "n")},
         "worst_distance": min(r["accuracy"] for r in m["per_distance"]),
-        "ece": m["ece"] if calibrated else None,
+        "ece": Ranked.of(found.max(axis=1), predicted == truth).ece() if sure else None,
         "specimens": by_specimen,
+        **({"answers": Answers(logits.astype(np.float32), truth, specimen)} if sure else {}),
     }
