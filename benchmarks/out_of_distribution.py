@@ -21,7 +21,8 @@ from libsedge.preprocess import PreprocessConfig, Preprocessor
 from libsedge_training import fit, quantise
 from libsedge_training.calibrate import choose_min_contrast, fit_temperature
 from libsedge_training.evaluate import split_part
-from libsedge_training.export import noise_contrast, run_onnxruntime
+from libsedge_training.export import noise_contrast
+from libsedge_training.int8_export import run_onnxruntime
 from libsedge_training.model import fold, load_run
 from libsedge_training.prepare import preprocessed
 from libsedge_training.readers import read

@@ -28,10 +28,10 @@ def main() -> None:
     pre = Preprocessor(PreprocessConfig(scale=0.02, zero_point=-128), np.linspace(239.0, 851.0, CHANNELS))
     counts = rng.gamma(2.0, 400.0, CHANNELS).astype(np.uint16)
     dark = rng.normal(100.0, 5.0, CHANNELS).astype(np.float32)
-    sides = {"preprocessing": lambda: pre.int8_and_report(counts, 65535.0, dark)}
+    sides = {"preprocessing": lambda: pre.input_and_report(counts, 65535.0, dark)}
     for name, steps in (("+ smooth 11:2", {"smooth": Smooth(11, 2)}), ("+ SNIP 40", {"continuum": Snip(40)})):
         other = Preprocessor(replace(pre.config, **steps), np.linspace(239.0, 851.0, CHANNELS))
-        sides[name] = lambda other=other: other.int8_and_report(counts, 65535.0, dark)
+        sides[name] = lambda other=other: other.input_and_report(counts, 65535.0, dark)
     x = pre.int8(counts, dark)
     shared = nets.compiled("M")
     for isa in [name for name, runs in _core.Model(shared).isas if runs and name != "scalar"]:

@@ -3,8 +3,8 @@
 Uncompressed, members sorted by name, no extra fields, no comments, time stamp 1980-01-01, mode 0644 (PKWARE
 APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.16). `unpack` rebuilds the archive from what it read and refuses
 any byte of difference, so nothing can hide between, before or after the members. The writer is our own
-because the bytes must not depend on the Python version; any zip tool opens the result. The int8 arrays
-inside are .npy 1.0 with one canonical header each, for the same reason.
+because the bytes must not depend on the Python version; any zip tool opens the result. The arrays
+inside, int8 or float32, are .npy 1.0 with one canonical header each, for the same reason.
 """
 
 from __future__ import annotations
@@ -81,19 +81,22 @@ def unpack(data: bytes) -> dict[str, bytes]:
     return members
 
 
-def pack_int8(array: np.ndarray) -> bytes:
-    """An int8 [n, columns] array as .npy 1.0 (numpy.lib.format), C order, header padded to 64 bytes."""
-    header = f"{{'descr': '|i1', 'fortran_order': False, 'shape': {tuple(array.shape)!r}, }}".encode()
+def pack_array(array: np.ndarray) -> bytes:
+    """An int8 or float32 [n, columns] array as .npy 1.0 (numpy.lib.format), little-endian, C order, header padded to
+    64 bytes."""
+    descr = {"int8": "|i1", "float32": "<f4"}[array.dtype.name]
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {tuple(array.shape)!r}, }}".encode()
     header += b" " * (-(10 + len(header) + 1) % 64) + b"\n"
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + array.astype(np.int8).tobytes()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + array.astype(descr).tobytes()
 
 
-def unpack_int8(data: bytes, member: str, columns: int) -> np.ndarray:
-    """The inverse of `pack_int8`; nothing of the header is parsed or believed. Raises BundleError."""
+def unpack_array(data: bytes, member: str, columns: int, precision: str = "int8") -> np.ndarray:
+    """The inverse of `pack_array`; nothing of the header is parsed or believed. Raises BundleError."""
+    dtype = np.dtype(precision).newbyteorder("<")
     start = 10 + int.from_bytes(data[8:10], "little")
-    rows, rest = divmod(len(data) - start, columns)
+    rows, rest = divmod(len(data) - start, columns * dtype.itemsize)
     if rows >= 1 and rest == 0:
-        array = np.frombuffer(data, np.int8, offset=start).reshape(rows, columns)
-        if pack_int8(array) == data:
+        array = np.frombuffer(data, dtype, offset=start).reshape(rows, columns).astype(precision, copy=False)
+        if pack_array(array) == data:
             return array
-    raise BundleError(f"is not the canonical .npy of an int8 array [n >= 1, {columns}]", field=member)
+    raise BundleError(f"is not the canonical .npy of {precision} [n >= 1, {columns}]", field=member)

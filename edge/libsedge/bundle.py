@@ -25,12 +25,14 @@ import libsedge
 from libsedge import archive, keys, manifest
 from libsedge.errors import BundleError, ConfigError, SelfTestError, SignatureError, naming
 from libsedge.keys import TrustedKey
-from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE
+from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE, Precision
 
 if TYPE_CHECKING:
-    from libsedge._core import Model
+    from libsedge._core import FloatModel, Model
     from libsedge.preprocess import PreprocessConfig
 
+#: of the largest logit of a golden vector: how far a float32 kernel may be from it. int8 kernels are exact.
+TOLERANCE = 1e-5
 MAX_BYTES = 64 << 20
 #: other names that systems give to a machine
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7"}
@@ -94,6 +96,21 @@ def check_digests(members: dict[str, bytes], listed: dict[str, Any]) -> None:
             raise SignatureError(f"is not what was signed: {listed[name]}", field=name, value=found)
 
 
+def off(found: np.ndarray, wanted: np.ndarray, kernels: int = 1) -> np.ndarray:
+    """Which values [n, ...] are not as wanted, bool: int8 bit for bit, float32 within TOLERANCE of the largest wanted
+    value of their row. A value that is not a number is off. kernels : 2 where the wanted ones are a kernel's too.
+    """
+    share = kernels * TOLERANCE if wanted.dtype == np.float32 else 0.0
+    wide = wanted.astype(np.float64)
+    largest = np.abs(wide).max(axis=tuple(range(1, wide.ndim)), keepdims=True)
+    return np.asarray(~(np.abs(found.astype(np.float64) - wide) <= share * largest))
+
+
+def wrong_goldens(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The rows of logits [n, classes] that hold one which is `off`."""
+    return np.flatnonzero(off(found, wanted).any(axis=1))
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An opened bundle; `signer` is the pinned key that signed it, None with verify=False."""
@@ -142,7 +159,9 @@ class Bundle:
                 members=members,
                 manifest=table,
                 labels=manifest.check_labels(labels, table["classes"]),
-                calibration=manifest.check_calibration(calibration),
+                calibration=manifest.check_calibration(
+                    calibration, manifest.SCHEMAS[table["schema_version"]]
+                ),
                 signer=signer,
             )
             if verify:
@@ -160,12 +179,33 @@ class Bundle:
             raise BundleError("does not give the wavelength grid of the manifest", field="preprocess.json")
         if len(grid) != self.manifest["input_length"]:
             raise BundleError(f"gives {len(grid)} grid points, not input_length", field="preprocess.json")
-        if self.preprocess.scale is None or self.preprocess.zero_point is None:
+        quantise = (self.preprocess.scale, self.preprocess.zero_point)
+        if self.precision == "int8" and None in quantise:
             raise BundleError("lacks the quantise step's scale and zero point", field="preprocess.json")
+        if self.precision == "float32" and quantise != (None, None):
+            raise BundleError("quantises the input of a float32 network", field="preprocess.json")
         if len(self.goldens[0]) != len(self.goldens[1]):
             raise BundleError(
                 "differ in their number of rows", field="goldens/inputs.npy, goldens/outputs.npy"
             )
+        for name, part in zip(("inputs", "outputs"), self.goldens, strict=True):
+            if not np.isfinite(part).all():
+                raise BundleError("holds a number that is not finite", field=f"goldens/{name}.npy")
+
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in, takes and gives."""
+        return manifest.SCHEMAS[self.manifest["schema_version"]]
+
+    @property
+    def exactness(self) -> str:
+        """In words, how the logits of this network must equal those wanted: see `off`."""
+        return "bit for bit" if self.precision == "int8" else f"within {TOLERANCE:g} of the largest logit"
+
+    def must_be_int8(self, what: str) -> None:
+        """Raises BundleError for a float32 network; what : the part of libsedge that works on int8 alone."""
+        if self.precision != "int8":
+            raise BundleError(f"is {self.precision}, and {what} takes int8 networks only", file=self.path)
 
     @functools.cached_property
     def preprocess(self) -> PreprocessConfig:
@@ -180,11 +220,12 @@ class Bundle:
 
     @functools.cached_property
     def goldens(self) -> tuple[np.ndarray, np.ndarray]:
-        """Golden inputs int8 [n, input_length] and expected outputs int8 [n, classes]."""
+        """Golden inputs [n, input_length] and expected outputs [n, classes], of the network's precision."""
         columns = {"inputs": self.manifest["input_length"], "outputs": self.manifest["classes"]}
         members = {name: f"goldens/{name}.npy" for name in columns}
         inputs, outputs = (
-            archive.unpack_int8(self.members[members[name]], members[name], columns[name]) for name in columns
+            archive.unpack_array(self.members[file], file, columns[name], self.precision)
+            for name, file in members.items()
         )
         return inputs, outputs
 
@@ -202,18 +243,24 @@ class Bundle:
             )
         return self.members[f"kernel/{name}/model.so"]
 
-    def model(self, isa: str | None = None) -> Model:
-        """The compiled model on this machine, after its constants' CRC-32C held and the goldens came out bit for
-        bit; isa None takes that of the environment's LIBSEDGE_ISA, or the fastest. A name is a demand, from either.
+    def load(self, isa: str | None = None) -> Model | FloatModel:
+        """The compiled model for this machine as it is, not proved; see `model`."""
+        if self.signer is None:
+            raise SignatureError("was opened without verification and runs nothing", file=self.path)
+        from libsedge import _core
+
+        kind = _core.Model if self.precision == "int8" else _core.FloatModel
+        return kind(self.kernel(target()), isa)
+
+    def model(self, isa: str | None = None) -> Model | FloatModel:
+        """The compiled model on this machine, after its constants' CRC-32C held and the goldens came out as
+        `wrong_goldens` demands; isa None takes that of the environment's LIBSEDGE_ISA, or the fastest. A name is a
+        demand, from either.
 
         Raises SelfTestError where they did not, SignatureError for a bundle opened with verify=False, and the
         errors of `_core.Model` for an instruction set that cannot be had.
         """
-        if self.signer is None:
-            raise SignatureError("was opened without verification and runs nothing", file=self.path)
-        from libsedge._core import Model
-
-        model = Model(self.kernel(target()), isa or os.environ.get("LIBSEDGE_ISA") or None)
+        model = self.load(isa or os.environ.get("LIBSEDGE_ISA") or None)
         onnx = hashlib.sha256(self.members["model.onnx"]).hexdigest()
         found = (model.digest, model.input_len, model.classes, model.arena_bytes)
         wanted = (onnx, *(self.manifest[key] for key in ("input_length", "classes", "arena_bytes")))
@@ -222,7 +269,7 @@ class Bundle:
         model.self_test()
         model.scrub()
         inputs, outputs = self.goldens
-        wrong = np.flatnonzero((model.run_batch(np.array(inputs)) != outputs).any(axis=1))
+        wrong = wrong_goldens(model.run_batch(np.array(inputs)), outputs)
         if len(wrong):
             raise SelfTestError(
                 f"golden vectors {wrong[:8].tolist()} of {len(inputs)} come out different on this machine",

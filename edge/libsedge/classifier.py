@@ -1,19 +1,22 @@
 """One spectrum in, one decision out: quality checks, preprocessing, the compiled model, calibrated
 probabilities.
 
-    logits  l_i = (q_i - zero_point) * scale          (int8 logits q_i; calibration.json) p_i = exp((l_i - max
-    l) / T) / sum_j exp((l_j - max l) / T)      (temperature scaling, Guo et al., ICML 2017)
+    logits  l_i = (q_i - zero_point) * scale              (int8 logits q_i; calibration.json)
+    p_i = exp((l_i - max l) / T) / sum_j exp((l_j - max l) / T)      (temperature scaling, Guo et al., ICML 2017)
 
 An int8 logit is at most 255 steps below the largest, so the exponentials come from a table of 256 values. The
 table is computed in decimal arithmetic and rounded once, and sums run in the order of the classes: the
-probabilities are the same bits on every machine.
+probabilities are the same bits on every machine. Those of a float32 network are not: its logits differ in their last
+bits from one instruction set to another.
 """
 
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,6 +71,22 @@ def softmax(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.asarray(weights / total[:, None])
 
 
+def real_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities float64 [n, classes] of float32 logits [n, classes]."""
+    real = logits.astype(np.float64)
+    weights = np.exp((real - real.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def probabilities_of(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes calibrated probabilities float64 [n, classes] of the logits of this bundle's network."""
+    calibration = bundle.calibration
+    temperature = float(calibration["temperature"])
+    if bundle.precision == "float32":
+        return functools.partial(real_softmax, temperature=temperature)
+    return functools.partial(softmax, table=exp_table(calibration["logit_scale"], temperature))
+
+
 class Classifier:
     """A bundle's model on this machine.
 
@@ -86,13 +105,22 @@ class Classifier:
         self.model = bundle.model(isa)
         self.channels: int | None = None
         calibration = bundle.calibration
-        self._table = exp_table(calibration["logit_scale"], calibration["temperature"])
+        #: of the model's logits
+        self.probabilities = probabilities_of(bundle)
         self._min_confidence = float(calibration["min_confidence"])
         self._min_contrast = float(calibration["min_contrast"])
         self._max_saturated = float(calibration["max_saturated_fraction"])
         self._preprocessor: Preprocessor | None = None
         #: seconds of the last call's preprocessing and inference
         self.spent_s = (0.0, 0.0)
+
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
+        """Real logits, float64, of what the model gives."""
+        if self.bundle.precision == "float32":
+            return outputs.astype(np.float64)
+        calibration = self.bundle.calibration
+        scale, zero_point = float(calibration["logit_scale"]), int(calibration["logit_zero_point"])
+        return np.asarray((outputs.astype(np.float64) - zero_point) * scale)
 
     def bind(self, wavelength_nm: np.ndarray | None = None, mask: np.ndarray | None = None) -> Classifier:
         """Take spectra on this axis from now on: [channels], nm in vacuum; mask True = valid.
@@ -160,13 +188,13 @@ class Classifier:
         if counts.shape[1] != self.channels:
             return [self._refused("wrong_length", d) for d in distances]
         start = time.perf_counter()
-        inputs, reports = preprocessor.int8_and_report(counts, saturation, dark, shift_nm)
+        inputs, reports = preprocessor.input_and_report(counts, saturation, dark, shift_nm)
         prepared = time.perf_counter()
         reasons = [self._quality(report) for report in reports]
         run = [i for i, reason in enumerate(reasons) if reason is None]
         logits = self.model.run_batch(np.ascontiguousarray(inputs[run])) if run else np.zeros((0, 1), np.int8)
         self.spent_s = (prepared - start, time.perf_counter() - prepared)
-        probabilities = softmax(logits, self._table)
+        probabilities = self.probabilities(logits)
         decided = iter(zip(logits.argmax(axis=1).tolist(), probabilities.tolist(), strict=True))
         return [
             self._decision(*next(decided), d) if reason is None else self._refused(reason, d)

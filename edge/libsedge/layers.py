@@ -43,7 +43,7 @@ def write_layers(goldens: LayerGoldens, out: str | os.PathLike[str]) -> None:
     }
     members = {INDEX: (json.dumps(index, indent=1) + "\n").encode()}
     for number, array in enumerate(goldens.layers.values()):
-        members[f"{number:03}.npy"] = archive.pack_int8(array.reshape(len(array), -1))
+        members[f"{number:03}.npy"] = archive.pack_array(array.reshape(len(array), -1))
     final = Path(out)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
@@ -73,7 +73,7 @@ def _parse(members: Mapping[str, bytes]) -> LayerGoldens:
         if not isinstance(name, str) or type(channels) is not int or type(length) is not int:
             raise ValueError("a layer is [name, channels, length]")
         member = f"{number:03}.npy"
-        flat = archive.unpack_int8(members[member], member, max(1, channels * length))
+        flat = archive.unpack_array(members[member], member, max(1, channels * length))
         layers[name] = flat.reshape(len(flat), channels, length)
     if not layers or len({len(array) for array in layers.values()}) != 1 or len(layers) + 1 != len(members):
         raise ValueError("every layer has an array, all of as many goldens, and nothing else is in it")

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 from libsedge.errors import BundleError
 
-SCHEMA_VERSION = 1
+#: what a network computes in, takes and gives
+Precision = Literal["int8", "float32"]
+#: schema versions and the precision of the network that each describes. They have the same keys, so that a runtime
+#: which reads only schema 1 refuses a float32 bundle for its version and says so.
+SCHEMAS: dict[int, Precision] = {1: "int8", 2: "float32"}
 MANIFEST, SIGNATURE = "manifest.json", "SIGNATURE"
 SHARED_OBJECT = re.compile(r"kernel/([a-z0-9_]+(?:-[a-z0-9_]+)+)/model\.so")
 REQUIRED = frozenset(
@@ -51,13 +55,13 @@ _MANIFEST_KEYS = (
     "wavelength_grid_sha256",
 )
 _CALIBRATION_KEYS = (
-    "logit_scale",
-    "logit_zero_point",
     "max_saturated_fraction",
     "min_confidence",
     "min_contrast",
     "temperature",
 )
+#: how the logits of an int8 network are quantised
+_LOGIT_KEYS = ("logit_scale", "logit_zero_point")
 
 
 def parse_json(data: bytes, member: str) -> Any:
@@ -125,13 +129,9 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
     """The manifest, if it has the schema above; raises BundleError."""
     _keys(manifest, _MANIFEST_KEYS, MANIFEST)
     value = manifest["schema_version"]
-    _require(
-        type(value) is int and value == SCHEMA_VERSION,
-        MANIFEST,
-        "schema_version",
-        value,
-        "this runtime reads 1",
-    )
+    readable = " and ".join(map(str, SCHEMAS))
+    known = type(value) is int and value in SCHEMAS
+    _require(known, MANIFEST, "schema_version", value, f"this runtime reads {readable}")
     _text(manifest, "name", NAME, MANIFEST, "must be 1-64 of a-z 0-9 _ -")
     for key in ("version", "minimum_runtime"):
         _text(manifest, key, _SEMVER, MANIFEST, "must be a semantic version such as 1.0.0")
@@ -154,6 +154,9 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
     _require(isinstance(training, dict), MANIFEST, "training", training, "must be an object")
     simulated = training.get("simulated")
     _require(type(simulated) is bool, MANIFEST, "training.simulated", simulated, "must be true or false")
+    precision = training.get("precision", SCHEMAS[1])
+    why = f"is {SCHEMAS[value]} in schema_version {value}"
+    _require(precision == SCHEMAS[value], MANIFEST, "training.precision", precision, why)
     members = manifest["members"]
     _require(isinstance(members, dict), MANIFEST, "members", members, "must be an object")
     for name, entry in members.items():
@@ -177,20 +180,20 @@ def check_labels(labels: Any, classes: int) -> list[str]:
     return list(labels)
 
 
-def check_calibration(calibration: Any) -> dict[str, Any]:
-    """calibration.json: temperature (> 0), three thresholds, the quantisation of the logits; `max_error`, where an
-    error of the accepted spectra is promised."""
+def check_calibration(calibration: Any, precision: Precision = "int8") -> dict[str, Any]:
+    """calibration.json: temperature (> 0) and three thresholds; the quantisation of the logits of an int8 network;
+    `max_error`, where an error of the accepted spectra is promised."""
     member = "calibration.json"
+    keys = _CALIBRATION_KEYS + (_LOGIT_KEYS if precision == "int8" else ())
     if isinstance(calibration, dict) and "max_error" in calibration:
         _number(calibration, "max_error", 0.0, 1.0, member)
-        required = {key: value for key, value in calibration.items() if key != "max_error"}
-    else:
-        required = calibration
-    _keys(required, _CALIBRATION_KEYS, member)
+        keys += ("max_error",)
+    _keys(calibration, tuple(sorted(keys)), member)
     _number(calibration, "temperature", 1e-6, 1e6, member)
-    _number(calibration, "logit_scale", 1e-30, 1e30, member)
     _number(calibration, "min_confidence", 0.0, 1.0, member)
     _number(calibration, "min_contrast", 0.0, 1e30, member)
     _number(calibration, "max_saturated_fraction", 0.0, 1.0, member)
-    _integer(calibration, "logit_zero_point", -128, 127, member)
+    if precision == "int8":
+        _number(calibration, "logit_scale", 1e-30, 1e30, member)
+        _integer(calibration, "logit_zero_point", -128, 127, member)
     return dict(calibration)

@@ -354,15 +354,23 @@ class Preprocessor:
         """One Report for [channels], a list for [n, channels]. `saturation` None or NaN = unknown."""
         return self._run(counts, dark, shift_nm, saturation=_level(saturation))[2]
 
-    def int8_and_report(
+    def input(self, counts: np.ndarray, dark: np.ndarray | None = None, shift_nm: _Real = 0.0) -> np.ndarray:
+        """What the network takes: `int8` where the configuration has a scale, else `float`."""
+        steps = self.float if self.config.scale is None else self.int8
+        return steps(counts, dark, shift_nm)
+
+    def input_and_report(
         self,
         counts: np.ndarray,
         saturation: _Real | None = None,
         dark: np.ndarray | None = None,
         shift_nm: _Real = 0.0,
     ) -> tuple[np.ndarray, Any]:
-        """`int8` and `report` of the same spectra in one pass."""
-        return self._run(counts, dark, shift_nm, want_int8=True, saturation=_level(saturation))[1:]
+        """`input` and `report` of the same spectra in one pass."""
+        quantised = self.config.scale is not None
+        wanted = {"want_int8": quantised, "want_float": not quantised}
+        floats, int8s, reports = self._run(counts, dark, shift_nm, **wanted, saturation=_level(saturation))
+        return (int8s if quantised else floats), reports
 
     def _run(
         self,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libsedge import archive, keys
 from libsedge.bundle import Bundle, grid_sha256
 from libsedge.errors import BundleError, SedgeError
-from libsedge.manifest import MANIFEST, SCHEMA_VERSION, SIGNATURE
+from libsedge.manifest import MANIFEST, SCHEMAS, SIGNATURE
 from libsedge.preprocess import PreprocessConfig
 
 #: the oldest libsedge that reads what this writer writes
@@ -57,14 +57,16 @@ def write_bundle(
     """Write and sign a bundle; returns it as the board opens it.
 
     sources : {"model.cpp": text, "model.h": text}; kernels : {target: bytes of model.so};
-    goldens : int8 inputs [n, input length] and int8 outputs [n, classes].
+    goldens : inputs [n, input length] and outputs [n, classes], both int8 or both float32: the network's precision.
     The file is opened with the board's own checks under a temporary name, then renamed: what this writes, the
     board accepts. Raises BundleError, and leaves `out` as it was, where a part is malformed.
     """
     inputs, outputs = (np.asarray(part) for part in goldens)
+    precision = inputs.dtype.name
     for name, part in (("goldens/inputs.npy", inputs), ("goldens/outputs.npy", outputs)):
-        if part.dtype != np.int8 or part.ndim != 2:
-            raise BundleError("must be int8 [n, columns]", field=name, value=(str(part.dtype), part.shape))
+        if part.dtype.name not in SCHEMAS.values() or part.dtype != inputs.dtype or part.ndim != 2:
+            why = f"both must be one of {', '.join(SCHEMAS.values())}, [n, columns]"
+            raise BundleError(why, field=name, value=(str(part.dtype), part.shape))
     if set(sources) != {"model.cpp", "model.h"}:
         raise BundleError("must be exactly model.cpp and model.h", field="sources", value=sorted(sources))
     members = {
@@ -74,12 +76,12 @@ def write_bundle(
         "preprocess.json": json_bytes(preprocess.to_json()),
         "labels.json": json_bytes(list(labels)),
         "calibration.json": json_bytes(dict(calibration)),
-        "goldens/inputs.npy": archive.pack_int8(inputs),
-        "goldens/outputs.npy": archive.pack_int8(outputs),
+        "goldens/inputs.npy": archive.pack_array(inputs),
+        "goldens/outputs.npy": archive.pack_array(outputs),
         "MODEL_CARD.md": model_card.encode(),
     }
     manifest = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": next(schema for schema, kind in SCHEMAS.items() if kind == precision),
         "name": info.name,
         "version": info.version,
         "counter": info.counter,
@@ -90,7 +92,7 @@ def write_bundle(
         "classes": len(labels),
         "arena_bytes": info.arena_bytes,
         "layers": list(info.layers),
-        "training": dict(info.training),
+        "training": dict(info.training) | ({"precision": precision} if precision != SCHEMAS[1] else {}),
         "members": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in members.items()

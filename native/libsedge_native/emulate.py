@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from libsedge.errors import (
@@ -126,11 +127,13 @@ class Machine:
         lines = self.call(so, ["isas"], cpu=cpu).decode().splitlines()
         return [(name, flag == "1") for name, flag in (line.split() for line in lines)]
 
-    def run(self, so: bytes, inputs: NDArray[np.int8], isa: str, cpu: str | None = None) -> NDArray[np.int8]:
-        """int8 logits [n, classes] after self-test and scrub; canaries around the arena held."""
-        x = np.ascontiguousarray(inputs, np.int8)
-        out = self.call(so, ["run", isa], x.tobytes(), cpu)
-        return np.frombuffer(out, np.int8).reshape(len(x), -1)
+    def run(self, so: bytes, inputs: NDArray[Any], isa: str, cpu: str | None = None) -> NDArray[Any]:
+        """Logits [n, classes] after self-test and scrub, int8 or float32 as the model and its inputs [n, input_len]
+        are; canaries around the arena held.
+        """
+        order = inputs.dtype.newbyteorder("<")
+        out = self.call(so, ["run", isa], np.ascontiguousarray(inputs, order).tobytes(), cpu)
+        return np.frombuffer(out, order).reshape(len(inputs), -1).astype(inputs.dtype, copy=False)
 
     def trace(self, so: bytes, x: NDArray[np.int8], cpu: str | None = None) -> NDArray[np.int8]:
         """Every layer of the scalar kernel for one input, one behind the other."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import libsedge
 import numpy as np
+from libsedge.bundle import TOLERANCE
 from libsedge.errors import ModelError
+from libsedge.manifest import Precision
 from numpy.typing import NDArray
 
 from libsedge_native import constants, emit, float_reference, reference
@@ -18,13 +20,8 @@ from libsedge_native.ir import Graph
 from libsedge_native.lowered import ALIGN, Optimise, Program, Source
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_float import read_float_onnx
-from libsedge_native.onnx_import import read_onnx
+from libsedge_native.onnx_import import Imported, read_onnx
 from libsedge_native.passes import lower
-
-Precision = Literal["int8", "float32"]
-
-#: of the largest golden logit: how far a float32 kernel may be from float64 in its self-test
-TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,11 @@ class GeneratedModel:
     @property
     def sources(self) -> tuple[str, ...]:
         return tuple(name for name in self.files if name.endswith(".cpp"))
+
+
+def read_model(onnx: bytes, precision: Precision) -> Imported:
+    """The graph of an int8 QDQ or of a plain float32 ONNX model, and notes; raises ModelError."""
+    return read_float_onnx(onnx) if precision == "float32" else read_onnx(onnx)
 
 
 def _stream(size: int) -> bytes:
@@ -106,7 +108,7 @@ def generate(
     Raises ModelError. The same model and goldens give the same bytes.
     """
     onnx = model if isinstance(model, bytes) else to_onnx(model)
-    imported = read_float_onnx(onnx) if precision == "float32" else read_onnx(onnx)
+    imported = read_model(onnx, precision)
     graph = imported.graph
     digest = hashlib.sha256(onnx).hexdigest()
     inputs = default_goldens(graph) if goldens is None else np.asarray(goldens)

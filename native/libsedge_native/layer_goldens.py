@@ -20,6 +20,7 @@ def layer_goldens(bundle: Bundle) -> LayerGoldens:
     Which layers those are (the last of each fused group) is asked of the kernel; their values are computed by
     `reference.layers` from model.onnx and by nothing else.
     """
+    bundle.must_be_int8("layer-goldens")
     onnx = bundle.members["model.onnx"]
     graph = from_onnx(onnx)
     inputs = np.array(bundle.goldens[0])

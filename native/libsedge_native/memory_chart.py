@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from libsedge.manifest import Precision
+
+from libsedge_native.generate import read_model
 from libsedge_native.lowered import Kernel, Optimise, Step
-from libsedge_native.onnx_import import from_onnx
 from libsedge_native.passes import lower
 from libsedge_native.passes.plan_memory import lifetimes
 from libsedge_native.targets import isas_of
@@ -45,7 +47,7 @@ def _chart(kernel: Kernel) -> list[str]:
 
 
 def _kernel(kernel: Kernel) -> list[str]:
-    lines = [f"{kernel.isa}: {kernel.arena_bytes:,} bytes; {kernel.reason}"]
+    lines = [f"{kernel.name}: {kernel.arena_bytes:,} bytes; {kernel.reason}"]
     if kernel.sweep is not None:
         names = ", ".join(step.name for step in kernel.steps[: kernel.sweep.steps])
         lines.append(f"  {kernel.sweep.count} rounds; rows that {names} make in one:")
@@ -57,13 +59,15 @@ def _kernel(kernel: Kernel) -> list[str]:
     return [*lines, *_chart(kernel)]
 
 
-def memory_chart(onnx: bytes, optimise: Optimise, targets: Sequence[str]) -> str:
+def memory_chart(
+    onnx: bytes, optimise: Optimise, targets: Sequence[str], precision: Precision = "int8"
+) -> str:
     """The plan of every kernel that `generate` writes for these targets; raises ModelError.
 
     A buffer is the target of the step that names it; `#` marks the steps during which it is in use. Buffers in use
     at the same time do not overlap.
     """
-    program = lower(from_onnx(onnx), isas_of(targets), optimise)
+    program = lower(read_model(onnx, precision).graph, isas_of(targets, precision), optimise)
     whole = max(kernel.arena_bytes for kernel in program.kernels)
     lines = [
         f"arena {whole:,} bytes, the largest of the kernels, optimised for {optimise}; without input, weights"

@@ -167,6 +167,7 @@ def write_folder(
     axis : of the instrument; None = spectra come on the model's grid. isas : as for `generate`.
     Raises ToolchainError where the hand-written sources are not in `source_tree`.
     """
+    bundle.must_be_int8("libsedge-run")
     optimise: Optimise = "size" if bundle.manifest["training"].get("optimise") == "size" else "speed"
     model = generate(
         bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas, optimise=optimise

@@ -36,6 +36,10 @@ class Target:
     sysroot: str = ""
     cpus: tuple[tuple[str, str], ...] = ()
 
+    def kernels(self, precision: str) -> tuple[str, ...]:
+        """The instruction sets besides "scalar" of int8 or of float32 models."""
+        return self.float_isas if precision == "float32" else self.isas
+
     @property
     def native(self) -> bool:
         """Whether this machine is one."""
@@ -163,9 +167,9 @@ def target_of(name: str) -> Target:
     return TARGETS[name]
 
 
-def isas_of(names: Iterable[str]) -> tuple[str, ...]:
+def isas_of(names: Iterable[str], precision: str = "int8") -> tuple[str, ...]:
     """The instruction sets, besides "scalar", of all these targets, each once."""
-    return tuple(dict.fromkeys(isa for name in names for isa in target_of(name).isas))
+    return tuple(dict.fromkeys(isa for name in names for isa in target_of(name).kernels(precision)))
 
 
 def _from_environment(variable: str) -> list[str] | None:

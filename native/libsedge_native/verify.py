@@ -111,8 +111,9 @@ def ort_session(data: bytes, *, optimised: bool = True, int8: bool = False, save
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def ort_run(session: Any, graph: Graph, x: NDArray[np.int8], *, unsigned: bool = False) -> NDArray[np.int8]:
-    """int8 [n, classes] of a session for int8 [n, input_len]; `unsigned` flips the top bit on both sides."""
+def ort_run(session: Any, graph: Graph, x: NDArray[Any], *, unsigned: bool = False) -> NDArray[Any]:
+    """[n, classes] of a session for [n, input_len], int8 or float32 as the model; `unsigned` flips the top bit of int8
+    on both sides."""
     rows = x.view(np.uint8) ^ np.uint8(0x80) if unsigned else x
     name = session.get_inputs()[0].name
     out = [session.run(None, {name: row.reshape(1, *graph.input.shape)})[0].reshape(-1) for row in rows]

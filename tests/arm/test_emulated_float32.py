@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libsedge.bundle import TOLERANCE
 from libsedge_native import float_reference, toolchain
 from libsedge_native.emulate import Machine
 from libsedge_native.float_graph import dequantised
-from libsedge_native.generate import TOLERANCE, generate
+from libsedge_native.generate import generate
 from libsedge_native.ir import Graph
 from libsedge_native.random_graph import random_graph
 from libsedge_native.targets import compiler

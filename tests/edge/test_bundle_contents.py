@@ -49,7 +49,7 @@ def good(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("field", "value", "match"),
     [
-        ("schema_version", 2, "schema_version = 2"),
+        ("schema_version", 3, "schema_version = 3: this runtime reads 1 and 2"),
         ("counter", 0, "counter = 0"),
         ("counter", True, "counter = True"),
         ("counter", None, "counter: must"),

@@ -14,12 +14,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge import _core
+from libsedge.bundle import TOLERANCE
 from libsedge.cli import main
 from libsedge.errors import IsaNotBuiltError, ModelError, SelfTestError, UnknownIsaError
 from libsedge_native import float_reference, toolchain, verify
 from libsedge_native.float_bound import error_bound
 from libsedge_native.float_graph import dequantised
-from libsedge_native.generate import TOLERANCE, GeneratedModel, default_goldens, generate
+from libsedge_native.generate import GeneratedModel, default_goldens, generate
 from libsedge_native.ir import REAL, Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Tensor
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_float import read_float_onnx

@@ -79,7 +79,7 @@ def test_calibrate_makes_a_valid_member() -> None:
     rng = np.random.default_rng(0)
     contrast, saturated = rng.uniform(5, 9, 400), rng.uniform(0, 0.1, 400)
     found, figures = c.calibrate(logits, target, contrast, saturated, rng.uniform(0, 1, 50))
-    assert check_calibration(found.to_json(0.07, 3)) == found.to_json(0.07, 3)
+    assert check_calibration(found.to_json(), "float32") == found.to_json()
     assert figures.nll_after < figures.nll_before
     assert figures.coverage >= c.MIN_COVERAGE
     assert figures.accepted_accuracy >= figures.accuracy
@@ -97,11 +97,11 @@ def test_a_promise_takes_the_place_of_the_rule_and_is_recorded() -> None:
     logits, target = drawn(900, 0.5)
     specimen, more = np.arange(900) // 3, (np.ones(900), np.zeros(900), None, c.MIN_COVERAGE)
     strict, loose = (c.calibrate(logits, target, *more, e, specimen)[0] for e in (0.1, 0.3))
-    assert strict.to_json(0.07, 3)["max_error"] == 0.1
-    assert check_calibration(strict.to_json(0.07, 3))["max_error"] == 0.1
+    assert strict.to_json()["max_error"] == 0.1
+    assert check_calibration(strict.to_json(), "float32")["max_error"] == 0.1
     assert strict.min_confidence > loose.min_confidence
     without, _ = c.calibrate(logits, target, *more)
-    assert "max_error" not in without.to_json(0.07, 3)
+    assert "max_error" not in without.to_json()
     with pytest.raises(DatasetError, match="300 validation specimens"):
         c.calibrate(logits, target, *more, 0.001, specimen)
 

@@ -15,15 +15,16 @@ import pytest
 from click.testing import CliRunner
 from libsedge import keys
 from libsedge.bundle import Bundle, target
+from libsedge.classifier import Classifier
 from libsedge.cli import main
 from libsedge.errors import ConfigError, DatasetError, ModelError, RunError, SelfTestError, ToolchainError
 from libsedge.preprocess import Preprocessor
-from libsedge_native import emulate, ir, onnx_import, reference, verify
+from libsedge_native import emulate, ir, onnx_float, onnx_import, reference, verify
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.passes import VECTOR_ISAS
 from libsedge_native.targets import TARGETS
 from libsedge_native.toolchain import HOST_TARGET, compile_shared
-from libsedge_training import export, fit
+from libsedge_training import export, fit, int8_export
 from libsedge_training.evaluate import evaluate_run
 from libsedge_training.spectra import SpectraSet
 
@@ -163,6 +164,66 @@ def test_same_run_same_bundle(exported: tuple[Path, str], trained: Path, tmp_pat
     assert again.digest == Bundle.open(exported[0]).digest
 
 
+def test_a_float32_bundle_is_proved_and_calibrated_as_an_int8_one(
+    exported: tuple[Path, str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        export, "compile_shared", lambda generated, name: compile_shared(generated, name, ("-O1",))
+    )
+    out = tmp_path / "f.sedge"
+    result = CliRunner().invoke(
+        main, ["export", str(trained / "run"), "-o", str(out), "--name", "lines", "--precision", "float32"]
+    )
+    assert result.exit_code == 0, result.output
+    for isa, runnable in Bundle.open(out).load().isas:
+        assert (f"kernel     {isa}: at most " in result.output) == runnable
+    bundle, int8 = Bundle.open(out), Bundle.open(exported[0])
+    assert bundle.precision == "float32"
+    assert bundle.calibration.keys() == int8.calibration.keys() - {"logit_scale", "logit_zero_point"}
+    assert bundle.calibration["min_contrast"] == int8.calibration["min_contrast"]
+    card = bundle.members["MODEL_CARD.md"].decode()
+    assert "Validation figures of the float32 model" in card
+    assert "None: the network computes in float32" in card
+    data = lines_set(seed=9)
+    decided = {
+        precision: [
+            d.label
+            for d in Classifier(opened).bind(data.wavelength, data.mask).classify_many(data.counts, data.dark)
+        ]
+        for precision, opened in (("float32", bundle), ("int8", int8))
+    }
+    same = np.mean([a == b for a, b in zip(decided["float32"], decided["int8"], strict=True)])
+    assert same > 0.8  # another arithmetic, the same net
+    assert decided["float32"].count(None) == decided["int8"].count(None)
+
+
+def test_a_float32_kernel_beyond_the_tolerance_is_never_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: a compiler that makes the last layer's weights 1e-4 larger, and goldens that agree with it."""
+
+    def miscompile(generated: GeneratedModel, name: str) -> bytes:
+        graph = onnx_float.read_float_onnx(generated.onnx).graph
+        last = graph.ops[-1]
+        assert isinstance(last, ir.Dense)
+        ops = (*graph.ops[:-1], replace(last, weight=last.weight * np.float32(1.0001)))
+        wrong = ir.Graph(graph.name, graph.input, ops)
+        return compile_shared(generate(wrong, isas=(), precision="float32"), name, ("-O1",))
+
+    monkeypatch.setattr(export, "compile_shared", miscompile)
+    with pytest.raises(SelfTestError, match=r"kernel \(scalar\): is .* of the largest logit from the ref"):
+        export.export_run(trained / "run", tmp_path / "a.sedge", precision="float32")
+    nothing_written(tmp_path)
+
+
+def test_whole_float32_layers_are_not_streamed(trained: Path, tmp_path: Path) -> None:
+    arguments = ["export", str(trained / "run"), "-o", str(tmp_path / "a.sedge"), "--precision", "float32"]
+    result = CliRunner().invoke(main, [*arguments, "--optimise", "size"])
+    assert result.exit_code == 2
+    assert "--optimise = 'size': is for int8 kernels only" in result.output
+    nothing_written(tmp_path)
+
+
 @pytest.fixture
 def compiled_before(exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The exported bundle's compiled model for the same sources, to save the compiler's seconds."""
@@ -283,9 +344,9 @@ def test_a_kernel_that_differs_is_never_written(
 def test_an_oracle_that_disagrees_stops_the_export(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = export.run_onnxruntime
+    honest = int8_export.run_onnxruntime
     monkeypatch.setattr(
-        export,
+        int8_export,
         "run_onnxruntime",
         lambda graph, x: np.clip(honest(graph, x).astype(int) + 2, -128, 127).astype(np.int8),
     )
@@ -306,7 +367,7 @@ def test_an_oracle_in_float_stops_the_export(
     )
     real = bundle.goldens[0].copy()
     with pytest.raises(ModelError, match=r"run in float"):
-        export.prove_kernel(graph, bundle.kernel(target()), real, lambda step, text: None)
+        int8_export.prove_kernel(graph, bundle.kernel(target()), real, lambda step, text: None)
     assert "Conv" in verify.verify_ort(graph, real).float_ops
 
 

@@ -1,6 +1,6 @@
 """Confidence and reject thresholds, from the validation spectra and dark frames; never from test spectra.
 
-* temperature: least negative log-likelihood of softmax(logits / T) on the int8 net's dequantised logits
+* temperature: least negative log-likelihood of softmax(logits / T) on the exported net's logits (int8: dequantised)
   (Guo et al., ICML 2017, arXiv:1706.04599), searched in [0.05, 20].
 * min_confidence: the smallest confidence at which the accepted validation spectra are right in
   TARGET_ACCURACY of the cases while at least MIN_COVERAGE (or the share that the run asks for) of them stay
@@ -33,7 +33,7 @@ _TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """The values of calibration.json; `to_json` adds the logits' quantisation. max_error : promised, or None."""
+    """The values of calibration.json, besides how int8 logits are quantised. max_error : promised, or None."""
 
     temperature: float
     min_confidence: float
@@ -41,9 +41,8 @@ class Calibration:
     max_saturated_fraction: float
     max_error: float | None = None
 
-    def to_json(self, logit_scale: float, logit_zero_point: int) -> dict[str, float | int]:
-        chosen = {key: value for key, value in asdict(self).items() if value is not None}
-        return {**chosen, "logit_scale": logit_scale, "logit_zero_point": logit_zero_point}
+    def to_json(self) -> dict[str, float]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def calibrate(
 ) -> tuple[Calibration, Figures]:
     """Temperature and thresholds by the rules of this module.
 
-    logits : float64 [n, classes], dequantised int8 logits of the validation spectra; target : class numbers
+    logits : float64 [n, classes] of the validation spectra; target : class numbers
     [n]; contrast, saturated : the preprocessing report's contrast and share of saturated channels [n];
     dark_contrast : contrasts of dark frames [m], or None; min_coverage : see above; max_error : an error to
     promise, which needs the spectra's specimens [n]. Raises DatasetError for no spectra, values that are not finite, or

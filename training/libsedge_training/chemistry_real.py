@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 from libsedge.bundle import Bundle
-from libsedge.classifier import Classifier, exp_table, softmax
+from libsedge.classifier import Classifier
 from libsedge.preprocess import Preprocessor
 
 from .evaluate import probabilities_of
@@ -85,14 +85,14 @@ def of_bundle(path: Path) -> tuple[list[str], Answers]:
     """(labels; spectra -> probabilities float64 [n, classes] of every spectrum, accepted bool [n]) of a bundle."""
     bundle = Bundle.open(path)
     classifier = Classifier(bundle)
-    table = exp_table(bundle.calibration["logit_scale"], bundle.calibration["temperature"])
 
     def answers(spectra: SpectraSet) -> tuple[np.ndarray, np.ndarray]:
         classifier.bind(spectra.wavelength, spectra.mask)
         steps = Preprocessor(bundle.preprocess, spectra.wavelength, spectra.mask)
-        inputs = np.ascontiguousarray(steps.int8(spectra.counts, spectra.dark))
+        inputs = np.ascontiguousarray(steps.input(spectra.counts, spectra.dark))
         decided = classifier.classify_many(spectra.counts, dark=spectra.dark, saturation=spectra.saturation)
-        return softmax(classifier.model.run_batch(inputs), table), np.array([d.accepted for d in decided])
+        probabilities = classifier.probabilities(classifier.model.run_batch(inputs))
+        return probabilities, np.array([d.accepted for d in decided])
 
     return list(bundle.labels), answers
 

@@ -292,15 +292,14 @@ def evaluate_run(run_dir: str | PathLike[str], data: SpectraSet, split: str = "t
 def evaluate_bundle(
     run_dir: str | PathLike[str], data: SpectraSet, bundle: Bundle, split: str = "test"
 ) -> dict[str, Any]:
-    """`metrics` of a bundle's int8 kernel on one part of the run's set, run on this machine; `confidence` is
+    """`metrics` of a bundle's kernel on one part of the run's set, run on this machine; `confidence` is
     `risk.assess` at the bundle's temperature.
 
     Every spectrum is classified, also those that the bundle's own checks would refuse; what they refuse and
     how good the rest is stands under `acceptance`. `agreement` is the share of the spectra where the float
     net names the same class. RunError where the bundle's classes are not the run's.
     """
-    from libsedge.classifier import Classifier, exp_table
-    from libsedge.classifier import softmax as table_softmax
+    from libsedge.classifier import Classifier
     from libsedge.preprocess import Preprocessor
 
     from .model import read_run
@@ -313,11 +312,10 @@ def evaluate_bundle(
     part = split_part(data, run, split)
     truth = _truth(part, run)
     classifier = Classifier(bundle).bind(part.wavelength, part.mask)
-    inputs = Preprocessor(bundle.preprocess, part.wavelength, part.mask).int8(part.counts, part.dark)
-    scale, temperature = (bundle.calibration[key] for key in ("logit_scale", "temperature"))
-    int8 = classifier.model.run_batch(np.ascontiguousarray(inputs))
-    probabilities = table_softmax(int8, exp_table(scale, temperature))
-    logits = (int8.astype(np.float64) - bundle.calibration["logit_zero_point"]) * scale
+    inputs = Preprocessor(bundle.preprocess, part.wavelength, part.mask).input(part.counts, part.dark)
+    outputs = classifier.model.run_batch(np.ascontiguousarray(inputs))
+    probabilities = classifier.probabilities(outputs)
+    logits, temperature = classifier.logits(outputs), float(bundle.calibration["temperature"])
     decisions = classifier.classify_many(
         part.counts, dark=part.dark, saturation=part.saturation, distance_m=part.distance_m
     )
@@ -325,7 +323,7 @@ def evaluate_bundle(
     reasons = [d.reason for d in decisions if d.reason is not None]
     same = probabilities.argmax(axis=1) == probabilities_of(run_dir, part).argmax(axis=1)
     return {
-        **_head(run, split, "int8"),
+        **_head(run, split, bundle.precision),
         "bundle": bundle.digest,
         **metrics(truth, probabilities, part.distance_m, part.specimen, run["classes"], part.simulated),
         "confidence": risk.assess(logits, truth, part.specimen, temperature, "the bundle"),

@@ -1,6 +1,7 @@
 """From a finished run to a signed bundle: quantise, generate, compile, prove, calibrate, sign.
 
-Nothing is written unless the compiled kernel equals the NumPy reference on every cell compared.
+Nothing is written unless the compiled kernel is what the reference says: on every cell compared the same (int8,
+`int8_export.py`) or within the tolerance (float32, `float_export.py`).
 """
 
 from __future__ import annotations
@@ -8,31 +9,29 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from libsedge import __version__, keys
-from libsedge._core import Model
 from libsedge.bundle import Bundle, target
-from libsedge.errors import ConfigError, ModelError, RunError, SelfTestError
-from libsedge.manifest import NAME, parse_version
+from libsedge.errors import ConfigError, ModelError, RunError
+from libsedge.manifest import NAME, Precision, parse_version
 from libsedge.preprocess import PreprocessConfig, Preprocessor
-from libsedge_native import emulate, ir, reference, verify
+from libsedge_native import ir
 from libsedge_native.bundle_writer import BundleInfo, write_bundle
-from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.generate import GeneratedModel, generate, read_model
 from libsedge_native.lowered import Optimise
 from libsedge_native.onnx_export import to_onnx
-from libsedge_native.onnx_import import from_onnx
-from libsedge_native.random_graph import random_inputs
 from libsedge_native.targets import compiler, isas_of, target_of
 from libsedge_native.toolchain import compile_shared
 
-from . import promise, quantise
+from . import promise
 from .calibrate import MIN_COVERAGE, Calibration, Figures, calibrate
 from .evaluate import run_data, split_part
+from .float_export import Float32
+from .int8_export import Int8, Say
 from .model import fold, load_run
 from .model_card import by_distance, model_card
 from .prepare import preprocessed
@@ -40,15 +39,8 @@ from .spectra import SpectraSet
 
 #: most spectra used to choose ranges and to choose between the rules; the kernel meets all validation spectra
 MOST_SPECTRA = 1024
-#: spectra that the slow NumPy reference runs beside the kernel
-REFERENCE_ROWS = 16
-#: of real and of random inputs that an emulated machine runs
-EMULATED_ROWS = 4
 #: white-noise frames that stand in for dark frames when min_contrast is chosen
 NOISE_FRAMES = 256
-
-
-Say = Callable[[str, str], None]
 
 
 def spread(data: SpectraSet, most: int) -> SpectraSet:
@@ -99,13 +91,6 @@ def _check_options(name: str, version: str, counter: int, goldens: int, max_erro
         raise ConfigError("must be between 0 and 1", field="--max-error", value=max_error)
 
 
-def _choose(net: Any, train: np.ndarray, held: np.ndarray, name: str, say: Say) -> quantise.Choice:
-    choice = quantise.choose(fold(net), train, held, run_onnxruntime, identifier(name))
-    shares = ", ".join(f"{rule} {share:.4f}" for rule, share in choice.agreement.items())
-    say("quantise", f"rule {choice.rule}; top-1 agreement with the float net, by rule: {shares}")
-    return choice
-
-
 def all_targets(named: Sequence[str]) -> tuple[str, ...]:
     """This machine's target, then the named ones, each once; ToolchainError where one cannot be compiled for."""
     names = tuple(dict.fromkeys((target(), *named)))
@@ -115,79 +100,18 @@ def all_targets(named: Sequence[str]) -> tuple[str, ...]:
 
 
 def _build(
-    graph: ir.Graph, targets: Sequence[str], optimise: Optimise, say: Say
+    graph: ir.Graph, precision: Precision, targets: Sequence[str], optimise: Optimise, say: Say
 ) -> tuple[GeneratedModel, dict[str, bytes]]:
     onnx = to_onnx(graph)
-    if from_onnx(onnx).digest != graph.digest:
+    if read_model(onnx, precision).graph.digest != graph.digest:
         raise ModelError("reads back as another graph", field="model.onnx")
-    generated = generate(onnx, isas=isas_of(targets), optimise=optimise)
+    generated = generate(onnx, None, isas_of(targets, precision), optimise, precision)
     kernels = {}
     for name in targets:
         kernels[name] = compile_shared(generated, name)
-        isas = ", ".join((*target_of(name).isas, "scalar"))
+        isas = ", ".join((*target_of(name).kernels(precision), "scalar"))
         say("compile", f"{name} ({isas}); arena {generated.arena_bytes:,} bytes")
     return generated, kernels
-
-
-def prove_elsewhere(graph: ir.Graph, name: str, shared: bytes, real: np.ndarray, say: Say) -> None:
-    """The model of another machine, emulated CPU by emulated CPU, equals the reference; says so where it was not
-    compared.
-
-    real : int8 inputs [n, input length]; a few of them and a few random ones are run. Raises SelfTestError.
-    """
-    machine = target_of(name)
-    if why := emulate.available(machine):
-        say("kernel", f"{name}: not compared here: {why}")
-        return
-    some = real[np.linspace(0, len(real) - 1, EMULATED_ROWS).astype(np.int64)]
-    few = np.concatenate([some, random_inputs(graph, 0, EMULATED_ROWS)])
-    with emulate.Machine(name) as board:
-        for cpu, _ in machine.cpus:
-            check = emulate.verify_emulated(board, shared, graph, few, cpu=cpu)
-            counts = f"{check.different} of {check.cells:,} logits differ"
-            counts += f", {check.layer_different} of {check.layer_cells:,} layer outputs"
-            if not check.equal:
-                raise SelfTestError(f"differs from the reference on an emulated {cpu}: {counts}", field=name)
-            say("kernel", f"{name}, emulated {cpu} ({', '.join(check.isas)}): {counts}")
-
-
-def run_onnxruntime(graph: ir.Graph, inputs: np.ndarray) -> np.ndarray:
-    """int8 logits [n, classes] of ONNX Runtime, every op quantised, for int8 inputs [n, input length]."""
-    return verify.ort_run(verify.ort_session(to_onnx(graph), int8=True), graph, inputs)
-
-
-def prove_kernel(graph: ir.Graph, shared: bytes, real: np.ndarray, say: Say) -> None:
-    """Every instruction set that runs here equals the reference; ONNX Runtime is within 1 step, none in float.
-
-    real : int8 inputs [n, input length] of preprocessed spectra. The slow reference meets REFERENCE_ROWS of them
-    and as many random ones; the kernels meet each other and ONNX Runtime on all. Raises SelfTestError where a
-    kernel differs, ModelError where ONNX Runtime does.
-    """
-    some = real[np.linspace(0, len(real) - 1, REFERENCE_ROWS).astype(np.int64)]
-    few = np.concatenate([some, random_inputs(graph, 0, REFERENCE_ROWS)])
-    kernel = verify.verify_kernel(shared, graph, few)
-    counts = f"{kernel.different} of {kernel.cells:,} logits differ"
-    counts += f", {kernel.layer_different} of {kernel.layer_cells:,} layer outputs"
-    if not kernel.equal:
-        raise SelfTestError(f"differs from the reference: {counts}", field="kernel")
-    say("kernel", f"{', '.join(kernel.isas)} beside the NumPy reference: {counts}")
-    if kernel.skipped:
-        say("kernel", f"{', '.join(kernel.skipped)}: this machine cannot run it; not compared")
-    oracle = verify.verify_ort(graph, few)
-    if oracle.float_ops:
-        raise ModelError(
-            "run in float in ONNX Runtime's optimised graph", field="ops", value=oracle.float_ops
-        )
-    theirs = run_onnxruntime(graph, real).astype(np.int16)
-    logits = [Model(shared, isa).run_batch(real) for isa in kernel.isas]
-    if any((other != logits[0]).any() for other in logits):
-        raise SelfTestError("the instruction sets differ from each other", field="kernel")
-    gaps = np.abs(logits[0] - theirs)
-    worst = max(int(gaps.max()), oracle.max_difference)
-    counts = f"{oracle.different + int((gaps > 0).sum())} of {oracle.cells + gaps.size:,} logits differ"
-    if worst > 1:
-        raise ModelError(f"ONNX Runtime disagrees: {counts}, by up to {worst} steps", field="model.onnx")
-    say("oracle", f"beside ONNX Runtime: {counts}{f', by {worst}' if worst else ''}; no op runs in float")
 
 
 def _calibrate(
@@ -268,6 +192,7 @@ def export_run(
     goldens: int = 8,
     targets: Sequence[str] = (),
     optimise: Optimise = "speed",
+    precision: Precision = "int8",
     max_error: float | None = None,
     say: Say = lambda step, text: None,
 ) -> Bundle:
@@ -276,7 +201,8 @@ def export_run(
     data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
     LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
     targets : machines (`targets.TARGETS`) that the bundle runs on besides this one. optimise : "speed", or "size"
-    for the smallest arena; recorded as training.optimise. max_error : an error of the accepted spectra to promise
+    for the smallest arena; recorded as training.optimise. precision : "float32" quantises nothing; its layers are
+    whole. max_error : an error of the accepted spectra to promise
     (`promise.py`); None = the rule of `calibrate.py`.
 
     Raises ConfigError (options, keys), RunError or DatasetError (run, data), ToolchainError, ModelError or
@@ -302,18 +228,22 @@ def export_run(
     train_x, _ = preprocessed(train, config)
     held_x, _ = preprocessed(held, config)
     kind = "simulated" if run["simulated"] else "measured"
-    say("spectra", f"{len(train)} of training for the ranges, {len(held)} of validation ({kind})")
+    say("spectra", f"{len(train)} of training, {len(held)} of validation ({kind})")
 
-    choice = _choose(net, train_x, held_x, name, say)
-    graph = choice.graph
-    generated, kernels = _build(graph, names, optimise, say)
+    made: Int8 | Float32
+    if precision == "int8":
+        made = Int8(fold(net), train_x, held_x, identifier(name), say)
+    else:
+        made = Float32(fold(net), net.channels, identifier(name))
+    graph = made.graph
+    generated, kernels = _build(graph, precision, names, optimise, say)
     shared = kernels[target()]
-    real = quantise.quantise_input(graph, held_x)
-    prove_kernel(graph, shared, real, say)
+    real = made.inputs(held_x)
+    made.prove(shared, real, say)
     for other in names[1:]:
-        prove_elsewhere(graph, other, kernels[other], real, say)
+        made.prove_elsewhere(other, kernels[other], real, say)
 
-    logits = quantise.dequantise_logits(graph, Model(shared).run_batch(real))
+    logits = made.logits(made.kernel(shared).run_batch(real))
     numbers = {label: number for number, label in enumerate(run["classes"])}
     truth = np.array([numbers[label] for label in held.label.tolist()])
     found, figures = _calibrate(
@@ -321,10 +251,9 @@ def export_run(
     )
     right, accepted = logits.argmax(axis=1) == truth, _confidence(logits, found) >= found.min_confidence
 
-    quantised = graph.input.quant
-    full = replace(config, scale=quantised.scale, zero_point=quantised.zero_point)
+    full = made.preprocessing(config)
     shown = spread(train, goldens)
-    inputs = Preprocessor(full, shown.wavelength, shown.mask).int8(shown.counts, shown.dark)
+    inputs = Preprocessor(full, shown.wavelength, shown.mask).input(shown.counts, shown.dark)
     card = model_card(
         name=name,
         version=version,
@@ -332,7 +261,7 @@ def export_run(
         validation=by_distance(held.distance_m, right, accepted),
         calibration=found,
         figures=figures,
-        choice=choice,
+        choice=made.choice,
         evaluation=evaluation,
     )
     bundle = write_bundle(
@@ -351,8 +280,8 @@ def export_run(
         kernels=kernels,
         preprocess=full,
         labels=run["classes"],
-        calibration=found.to_json(graph.output.quant.scale, graph.output.quant.zero_point),
-        goldens=(inputs, reference.run(graph, inputs)),
+        calibration=made.calibration(found),
+        goldens=(inputs, made.outputs(inputs)),
         model_card=card,
         private=private,
     )

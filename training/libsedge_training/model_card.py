@@ -52,10 +52,12 @@ def model_card(
     validation: Sequence[DistanceRow],
     calibration: Calibration,
     figures: Figures,
-    choice: Choice,
+    choice: Choice | None,
     evaluation: Mapping[str, Any] | None,
 ) -> str:
-    """The card's Markdown. run, evaluation : run.json and evaluation.json (None = not evaluated)."""
+    """The card's Markdown. run, evaluation : run.json and evaluation.json (None = not evaluated).
+    choice : how it was quantised, None for float32.
+    """
     known = [row.distance_m for row in validation if row.distance_m is not None]
     text = (resources.files("libsedge_training") / "templates" / "model_card.md.j2").read_text("utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)

@@ -18,7 +18,7 @@ import numpy as np
 from libsedge import __version__
 from libsedge._frames import Decoder
 from libsedge.bundle import Bundle, target
-from libsedge.classifier import Classifier, exp_table, softmax
+from libsedge.classifier import Classifier
 from libsedge.errors import ConfigError
 from libsedge.frame import Frame, encode
 from libsedge.preprocess import Preprocessor
@@ -95,18 +95,17 @@ def bench_stages(
     """Percentiles of every stage of one decision, and of `classify`, which is all but decoding."""
     wire = encode(Frame(1, 0, 0, 0, 0, 0, 0, counts))
     decoder = Decoder()
-    calibration, model = classifier.bundle.calibration, classifier.model
-    table = exp_table(calibration["logit_scale"], calibration["temperature"])
-    network_input = np.ascontiguousarray(preprocessor.int8(counts)[None])
+    model = classifier.model
+    network_input = np.ascontiguousarray(preprocessor.input(counts)[None])
     logits = model.run_batch(network_input)
 
     def decide() -> None:
-        probabilities = softmax(logits, table)
+        probabilities = classifier.probabilities(logits)
         int(logits.argmax(axis=1)[0]), probabilities.tolist()
 
     stages: dict[str, Callable[[], object]] = {
         "decode": lambda: decoder.feed(wire),
-        "preprocess": lambda: preprocessor.int8_and_report(counts[None], saturation),
+        "preprocess": lambda: preprocessor.input_and_report(counts[None], saturation),
         "infer": lambda: model.run_batch(network_input),
         "decide": decide,
         "classify": lambda: classifier.classify(counts, saturation=saturation),
@@ -116,6 +115,7 @@ def bench_stages(
 
 def layer_rows(bundle: Bundle, isas: list[str]) -> tuple[list[dict[str, Any]], str]:
     """Every layer alone, measured by the host part, which compiles the net again for it; and the rows as text."""
+    bundle.must_be_int8("--layers")
     for point in entry_points(group="libsedge.layer_bench"):
         try:
             module = point.load()
@@ -143,7 +143,7 @@ def run_bench(
     decision = classifier.classify(spectrum, saturation=used.saturation)
     preprocessor = Preprocessor(bundle.preprocess, used.wavelength_nm, used.mask)
     stages = bench_stages(classifier, preprocessor, spectrum, used.saturation, count, warm_up)
-    network_input = np.ascontiguousarray(preprocessor.int8(spectrum)[None])
+    network_input = np.ascontiguousarray(preprocessor.input(spectrum)[None])
     isas: dict[str, Any] = {}
     for name, runnable in classifier.model.isas:
         if runnable:
@@ -164,6 +164,7 @@ def run_bench(
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
         },
+        "precision": bundle.precision,
         "isa": classifier.model.isa,
         "spectrum": "made up" if counts is None else "from a file",
         "refused_because": None if decision.label is not None else decision.reason,
@@ -188,7 +189,8 @@ def text_of(document: dict[str, Any]) -> str:
     columns = [*(f"p{p:g}_us" for p in PERCENTILES), "max_us"]
     head = "".join(f"{name.removesuffix('_us'):>10}" for name in columns)
     lines = [
-        f"{model['name']} {model['version']} on {machine['cpu']}, {machine['target']}, kernel {document['isa']}",
+        f"{model['name']} {model['version']} on {machine['cpu']}, {machine['target']}, kernel {document['isa']}, "
+        f"{document['precision']}",
         f"{document['channels']} channels, {document['points']} points, spectrum {document['spectrum']}, "
         f"{document['count']} calls after {document['warm_up']}",
         f"{'microseconds':<22}{head}",

@@ -40,7 +40,7 @@ def verify(file: Path, no_run: bool) -> None:
         if runnable:
             bundle.model(name)
             default = ", the default" if name == fastest.isa else ""
-            click.echo(f"goldens    {count} of {count} bit for bit on {target()} with {name}{default}")
+            click.echo(f"goldens    {count} of {count} {bundle.exactness} on {target()} with {name}{default}")
         else:
             click.echo(f"goldens    not run with {name}: this machine lacks it")
     version, counter = bundle.manifest["version"], bundle.manifest["counter"]
@@ -49,17 +49,19 @@ def verify(file: Path, no_run: bool) -> None:
 
 def _memory(file: Path, optimise: str | None) -> str:
     """The plan of a bundle's memory, or of an ONNX file's on this machine, by the host part."""
-    data, targets = read_once(file), [target()]
+    data, targets, precision = read_once(file), [target()], "int8"
     if data.startswith(b"PK"):
         bundle = Bundle.open(file, verify=False)
-        data, targets = bundle.members["model.onnx"], bundle.targets
+        data, targets, precision = bundle.members["model.onnx"], bundle.targets, bundle.precision
+        if optimise == "size":
+            bundle.must_be_int8("--optimise size")
         optimise = optimise or str(bundle.manifest["training"].get("optimise", "speed"))
     for point in entry_points(group="libsedge.memory_chart"):
         try:
             chart = point.load()
         except ImportError:  # the host part is not installed on this machine
             continue
-        return str(chart(data, optimise or "speed", targets))
+        return str(chart(data, optimise or "speed", targets, precision))
     raise ConfigError("is planned by the host part: pip install 'libsedge[native]'", field="--memory")
 
 
@@ -86,7 +88,10 @@ def inspect(file: Path, memory: bool, optimise: str | None) -> None:
         ("signature", _signature_state(bundle)),
         ("needs", f"libsedge {table['minimum_runtime']} or later"),
         ("instrument", table["instrument"] or "(not said)"),
-        ("input", f"int8 [{table['input_length']}], grid sha256 {table['wavelength_grid_sha256'][:16]}"),
+        (
+            "input",
+            f"{bundle.precision} [{table['input_length']}], grid sha256 {table['wavelength_grid_sha256'][:16]}",
+        ),
         ("labels", f"{len(bundle.labels)}: {', '.join(bundle.labels)}"),
         *(("layer", layer) for layer in table["layers"]),
         ("arena", f"{table['arena_bytes']:,} bytes"),

@@ -10,15 +10,15 @@ from typing import Any
 import click
 import numpy as np
 
-from libsedge._core import Model
-from libsedge.bundle import Bundle, target
+from libsedge._core import FloatModel, Model
+from libsedge.bundle import Bundle, off, target
 from libsedge.errors import ConfigError
 from libsedge.layers import read_layers
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`cells` values were compared, `different` of them are not equal; `first` says where the first one is."""
+    """`cells` values were compared, `different` of them are `off`; `first` says where the first one is."""
 
     what: str
     cells: int
@@ -26,17 +26,30 @@ class Comparison:
     first: str | None
 
 
-def compare(what: str, found: np.ndarray, wanted: np.ndarray, axes: tuple[str, ...]) -> Comparison:
-    """Count the cells of two int8 arrays of one shape that differ; `axes` names the dimensions."""
+def compare(
+    what: str, found: np.ndarray, wanted: np.ndarray, axes: tuple[str, ...], kernels: int = 1
+) -> Comparison:
+    """Count the cells of two arrays of one shape that are `off`; `axes` names the dimensions."""
     if found.shape != wanted.shape:
         return Comparison(what, wanted.size, wanted.size, f"shape {found.shape}, not {wanted.shape}")
-    places = np.argwhere(found != wanted)
+    places = np.argwhere(off(found, wanted, kernels))
     first = None
     if len(places):
         at = tuple(int(i) for i in places[0])
         where = ", ".join(f"{name} {i}" for name, i in zip(axes, at, strict=True))
-        first = f"{where}: {int(found[at])}, not {int(wanted[at])}"
+        first = f"{where}: {found[at].item():.9g}, not {wanted[at].item():.9g}"
     return Comparison(what, wanted.size, len(places), first)
+
+
+def made_up_inputs(goldens: np.ndarray, count: int) -> np.ndarray:
+    """Pseudo-random inputs [count, length] like the goldens: all of int8, a quarter of them extremes; of float32 what
+    lies between 0 and the goldens' largest value."""
+    rng = np.random.default_rng(0)
+    if goldens.dtype == np.float32:
+        return rng.random((count, goldens.shape[1]), np.float32) * goldens.max()
+    made_up = rng.integers(-128, 128, (count, goldens.shape[1]), np.int8)
+    made_up[: count // 4] = np.sign(made_up[: count // 4]) * np.int8(127)
+    return made_up
 
 
 def compare_target(bundle: Bundle, layers_file: str | None, inputs: int) -> dict[str, Any]:
@@ -45,26 +58,24 @@ def compare_target(bundle: Bundle, layers_file: str | None, inputs: int) -> dict
     Compared are: the goldens on every runnable instruction set; every other instruction set against the scalar
     kernel on `inputs` pseudo-random inputs; with a file of layers, every layer that the scalar kernel shows.
     """
-    so = bundle.kernel(target())
-    scalar = Model(so, "scalar")
+    scalar = bundle.load("scalar")
     golden_inputs, golden_outputs = (np.array(part) for part in bundle.goldens)
     runnable = [name for name, runs in scalar.isas if runs]
     rows = []
     if layers_file is not None:
         rows += _layers(bundle, scalar, golden_inputs, layers_file)
     for isa in runnable:
-        found = Model(so, isa).run_batch(golden_inputs)
+        found = bundle.load(isa).run_batch(golden_inputs)
         rows.append(compare(f"goldens, {isa}", found, golden_outputs, ("golden", "class")))
-    rng = np.random.default_rng(0)
-    made_up = rng.integers(-128, 128, (inputs, scalar.input_len), np.int8)
-    made_up[: inputs // 4] = np.sign(made_up[: inputs // 4]) * np.int8(127)  # extremes
+    made_up = made_up_inputs(golden_inputs, inputs)
     wanted = scalar.run_batch(made_up)
     for isa in runnable:
         if isa != "scalar":
-            found = Model(so, isa).run_batch(made_up)
-            rows.append(compare(f"{isa} against scalar", found, wanted, ("input", "class")))
+            found = bundle.load(isa).run_batch(made_up)
+            rows.append(compare(f"{isa} against scalar", found, wanted, ("input", "class"), kernels=2))
     return {
         "target": target(),
+        "precision": bundle.precision,
         "model": {
             "name": bundle.manifest["name"],
             "version": bundle.manifest["version"],
@@ -79,7 +90,11 @@ def compare_target(bundle: Bundle, layers_file: str | None, inputs: int) -> dict
     }
 
 
-def _layers(bundle: Bundle, scalar: Model, golden_inputs: np.ndarray, file: str) -> list[Comparison]:
+def _layers(
+    bundle: Bundle, scalar: Model | FloatModel, golden_inputs: np.ndarray, file: str
+) -> list[Comparison]:
+    bundle.must_be_int8("--layers")
+    assert isinstance(scalar, Model)
     goldens = read_layers(file)
     onnx = hashlib.sha256(bundle.members["model.onnx"]).hexdigest()
     if goldens.onnx != onnx:
@@ -111,19 +126,22 @@ def _layers(bundle: Bundle, scalar: Model, golden_inputs: np.ndarray, file: str)
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(bundle: str, layers_file: str | None, inputs: int, as_json: bool) -> None:
-    """Compare this machine with the host, bit for bit, and name the first difference.
+    """Compare this machine with the host, bit for bit (float32: within 1e-5 of the largest logit), and name the first
+    difference.
 
     Layers are compared in the order in which they run, so the first difference is where it begins. Exit code 1
     where anything differs.
     """
     if not 4 <= inputs <= 100_000:
         raise ConfigError("must be 4 to 100,000", field="inputs", value=inputs)
-    document = compare_target(Bundle.open(bundle), layers_file, inputs)
+    opened = Bundle.open(bundle)
+    document = compare_target(opened, layers_file, inputs)
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
+        words = "equal" if opened.precision == "int8" else opened.exactness
         for row in document["comparisons"]:
-            verdict = "equal" if not row["different"] else f"{row['different']:,} DIFFER"
+            verdict = words if not row["different"] else f"{row['different']:,} DIFFER"
             click.echo(f"{row['what']:<28}{row['cells']:>12,} cells  {verdict}")
         for name in document["not_runnable"]:
             click.echo(f"{name:<28}not run: this machine lacks it")
@@ -132,6 +150,6 @@ def command(bundle: str, layers_file: str | None, inputs: int, as_json: bool) ->
                 "layers                      not compared: give --layers, from `libsedge layer-goldens`"
             )
         first = document["first_difference"]
-        click.echo(f"first difference: {first}" if first else f"{document['cells']:,} cells equal")
+        click.echo(f"first difference: {first}" if first else f"{document['cells']:,} cells {words}")
     if document["different"]:
         raise SystemExit(1)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-from libsedge.bundle import Bundle
+from libsedge.bundle import Bundle, wrong_goldens
 from libsedge.errors import ConfigError, SelfTestError
 
 from libsedge_native.targets import target_of
@@ -25,14 +24,14 @@ def check_cpu(machine: Machine, bundle: Bundle, cpu: str | None) -> str:
     where = machine.target.name + (f", emulated {cpu}" if cpu else "")
     for isa, runnable in built:
         if runnable:
-            wrong = np.flatnonzero((machine.run(shared, inputs, isa, cpu) != outputs).any(axis=1))
+            wrong = wrong_goldens(machine.run(shared, inputs, isa, cpu), outputs)
             if len(wrong):
                 raise SelfTestError(
                     f"golden vectors {wrong[:8].tolist()} of {len(inputs)} come out different on {where}",
                     file=bundle.path,
                     field=f"kernel/{machine.target.name}/model.so ({isa})",
                 )
-    return _held(where, len(inputs), built)
+    return _held(where, bundle, built)
 
 
 def check_here(bundle: Bundle, name: str) -> str:
@@ -41,13 +40,14 @@ def check_here(bundle: Bundle, name: str) -> str:
     for isa, runnable in built:
         if runnable:
             bundle.model(isa)
-    return _held(f"{name}, this machine", len(bundle.goldens[0]), built)
+    return _held(f"{name}, this machine", bundle, built)
 
 
-def _held(where: str, goldens: int, built: list[tuple[str, bool]]) -> str:
+def _held(where: str, bundle: Bundle, built: list[tuple[str, bool]]) -> str:
+    goldens = len(bundle.goldens[0])
     ran = ", ".join(isa for isa, runnable in built if runnable)
     lacking = ", ".join(isa for isa, runnable in built if not runnable)
-    text = f"{where}: {goldens} of {goldens} goldens bit for bit with {ran}"
+    text = f"{where}: {goldens} of {goldens} goldens {bundle.exactness} with {ran}"
     return text + (f"; it lacks {lacking}" if lacking else "")
 
 

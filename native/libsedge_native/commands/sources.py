@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from libsedge.bundle import Bundle, read_once
 from libsedge.errors import ConfigError
+from libsedge.manifest import Precision
 from numpy.typing import NDArray
 
 from libsedge_native.commands import options
@@ -20,13 +22,17 @@ from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
 from libsedge_native.toolchain import compile_object, compile_shared, write_sources
 
 
-def read_model(file: Path) -> tuple[bytes, NDArray[np.int8] | None]:
-    """ONNX bytes and golden inputs of a verified bundle, or the bytes of an ONNX file and None."""
+def read_model(file: Path, precision: Precision | None) -> tuple[bytes, NDArray[Any] | None, Precision]:
+    """ONNX bytes, golden inputs and precision of a verified bundle; or the bytes of an ONNX file, None, and the
+    precision as asked, int8 by default. ConfigError where a bundle has another precision than the one asked for.
+    """
     data = read_once(file)
-    if data.startswith(b"PK"):
-        bundle = Bundle.open(file)
-        return bundle.members["model.onnx"], np.array(bundle.goldens[0])
-    return data, None
+    if not data.startswith(b"PK"):
+        return data, None, precision or "int8"
+    bundle = Bundle.open(file)
+    if precision not in (None, bundle.precision):
+        raise ConfigError(f"{file} is {bundle.precision}", field="--precision", value=precision)
+    return bundle.members["model.onnx"], np.array(bundle.goldens[0]), bundle.precision
 
 
 def write_folder(generated: GeneratedModel, folder: Path, more: dict[str, bytes]) -> None:
@@ -72,16 +78,15 @@ def only(isa: str | None, isas: tuple[str, ...]) -> tuple[str, ...]:
 @click.option(
     "--isa", metavar="NAME", help="Only this kernel beside the scalar one; `scalar` alone takes least flash."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "float32"]),
-    default="int8",
-    show_default=True,
-    help="float32: from a plain float ONNX file, nothing quantised.",
-)
+@options.precision
 @options.optimise
 def sources(
-    file: Path, output: Path, target: str | None, isa: str | None, precision: str, optimise: Optimise
+    file: Path,
+    output: Path,
+    target: str | None,
+    isa: str | None,
+    precision: Precision | None,
+    optimise: Optimise,
 ) -> None:
     """Write the C++ of a bundle or of an ONNX file: `c++ -std=c++17 -O2 -c *.cpp` compiles the folder.
 
@@ -90,19 +95,16 @@ def sources(
     Without --target it has the kernels of every machine; each compiler leaves out what its machine cannot have. No
     heap and no library but memcpy and memset; the sizes are macros of model.h.
     """
-    onnx, goldens = read_model(file)
+    onnx, goldens, precision = read_model(file, precision)
+    options.check_optimise(optimise, precision)
     machine = None if target is None or target in BARE else target_of(target)
-    if precision == "float32" and optimise == "size":
-        raise ConfigError("is for int8 kernels only", field="--optimise", value=optimise)
-    if precision == "float32":
-        every = None if target is None else ()
-        isas = every if machine is None else machine.float_isas
-        generated = generate(onnx, isas=isas, precision="float32")
-    elif target is None:
-        generated = generate(onnx, goldens, only(isa, isas_of(TARGETS)), optimise)
+    if target is None:
+        isas = isas_of(TARGETS, precision)
+    elif machine is not None:
+        isas = machine.kernels(precision)
     else:
-        isas = only(isa, (BARE[target] if machine is None else machine).isas)
-        generated = generate(onnx, goldens, isas, optimise)
+        isas = BARE[target].isas if precision == "int8" else ()
+    generated = generate(onnx, goldens, only(isa, isas), optimise, precision)
     more = {}
     if target in BARE:
         more["model.o"] = compile_object(generated, BARE[target])

@@ -1,9 +1,9 @@
 /* Runs a compiled model on the machine it was compiled for; emulate.py drives it, usually under qemu-user.
  *
  *     emulated_main model.so isas             writes "name runnable" lines
- *     emulated_main model.so run ISA [TIMES]  int8 inputs on stdin, int8 logits on stdout; TIMES runs of each
- *     emulated_main model.so trace            int8 inputs on stdin, every layer of the scalar kernel on
- * stdout
+ *     emulated_main model.so run ISA [TIMES]  inputs on stdin, logits on stdout, int8 or little-endian
+ * float32 as the model is; TIMES runs of each emulated_main model.so trace            int8 inputs on stdin,
+ * every layer of the scalar kernel on stdout
  *
  * Exit status: 0; 2 usage or input; 3 the model cannot be loaded; 16 + sedge_status where the model refuses;
  * 4 a canary around the arena was overwritten. */
@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -20,13 +22,37 @@ namespace {
 constexpr size_t margin = 256; /* bytes of canary on both sides of the arena */
 constexpr uint8_t canary = 0xA5;
 
+/* The C API of one precision. */
+struct Int8 {
+    using Value = int8_t;
+    using Net = sedge_net;
+    using Model = sedge_model;
+    static constexpr const char* entry = "sedge_net_entry";
+    static constexpr const char* init = "sedge_init";
+    static constexpr const char* run = "sedge_run";
+    static constexpr const char* self_test = "sedge_self_test";
+    static constexpr const char* scrub = "sedge_scrub";
+};
+
+struct Float32 {
+    using Value = float;
+    using Net = sedge_net_f32;
+    using Model = sedge_model_f32;
+    static constexpr const char* entry = "sedge_net_f32_entry";
+    static constexpr const char* init = "sedge_init_f32";
+    static constexpr const char* run = "sedge_run_f32";
+    static constexpr const char* self_test = "sedge_self_test_f32";
+    static constexpr const char* scrub = "sedge_scrub_f32";
+};
+
+template <class P>
 struct Api {
-    const sedge_net* net;
-    decltype(&sedge_init) init;
-    decltype(&sedge_run) run;
-    decltype(&sedge_self_test) self_test;
-    decltype(&sedge_scrub) scrub;
-    decltype(&sedge_trace) trace;
+    const typename P::Net* net;
+    sedge_status (*init)(typename P::Model*, const typename P::Net*, const char*, void*, size_t);
+    sedge_status (*run)(typename P::Model*, const typename P::Value*, typename P::Value*);
+    sedge_status (*self_test)(typename P::Model*);
+    sedge_status (*scrub)(typename P::Model*);
+    decltype(&sedge_trace) trace; /* int8 only */
     decltype(&sedge_status_text) text;
 };
 
@@ -40,28 +66,26 @@ F function(void* object, const char* name) {
     return reinterpret_cast<F>(found);
 }
 
-Api load(const char* path) {
-    void* object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (object == nullptr) {
-        std::fprintf(stderr, "%s\n", dlerror());
-        std::exit(3);
-    }
-    return {function<decltype(&sedge_net_entry)>(object, "sedge_net_entry")(),
-            function<decltype(&sedge_init)>(object, "sedge_init"),
-            function<decltype(&sedge_run)>(object, "sedge_run"),
-            function<decltype(&sedge_self_test)>(object, "sedge_self_test"),
-            function<decltype(&sedge_scrub)>(object, "sedge_scrub"),
-            function<decltype(&sedge_trace)>(object, "sedge_trace"),
-            function<decltype(&sedge_status_text)>(object, "sedge_status_text")};
+template <class P>
+Api<P> load(void* object) {
+    Api<P> api{};
+    api.net = function<const typename P::Net* (*)()>(object, P::entry)();
+    api.init = function<decltype(api.init)>(object, P::init);
+    api.run = function<decltype(api.run)>(object, P::run);
+    api.self_test = function<decltype(api.self_test)>(object, P::self_test);
+    api.scrub = function<decltype(api.scrub)>(object, P::scrub);
+    if constexpr (std::is_same_v<P, Int8>)
+        api.trace = function<decltype(api.trace)>(object, "sedge_trace");
+    api.text = function<decltype(api.text)>(object, "sedge_status_text");
+    return api;
 }
 
 /* The net's arena with canaries on both sides. */
 class Arena {
 public:
-    Arena(const sedge_net& net, size_t bytes)
-        : bytes_(bytes), memory_(bytes + net.arena_align + 2 * margin, canary) {
+    Arena(size_t bytes, size_t align) : bytes_(bytes), memory_(bytes + align + 2 * margin, canary) {
         const auto first = reinterpret_cast<uintptr_t>(memory_.data()) + margin;
-        offset_ = margin + (net.arena_align - first % net.arena_align) % net.arena_align;
+        offset_ = margin + (align - first % align) % align;
     }
     uint8_t* data() { return memory_.data() + offset_; }
     size_t bytes() const { return bytes_; }
@@ -79,10 +103,10 @@ private:
     std::vector<uint8_t> memory_;
 };
 
-void check(const Api& api, sedge_status status, const char* doing) {
+void check(decltype(&sedge_status_text) text, sedge_status status, const char* doing) {
     if (status == SEDGE_OK)
         return;
-    std::fprintf(stderr, "%s: %s\n", doing, api.text(status));
+    std::fprintf(stderr, "%s: %s\n", doing, text(status));
     std::exit(16 + static_cast<int>(status));
 }
 
@@ -95,45 +119,78 @@ int usage() {
     return 2;
 }
 
-} // namespace
+/* Between the bytes of a stream, little-endian, and this machine's. */
+template <class Value>
+void swap_if_big_endian(std::vector<Value>& values) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    for (Value& value : values) {
+        auto* const bytes = reinterpret_cast<unsigned char*>(&value);
+        for (size_t i = 0; i < sizeof value / 2; ++i)
+            std::swap(bytes[i], bytes[sizeof value - 1 - i]);
+    }
+#else
+    (void)values;
+#endif
+}
 
-int main(int argc, char** argv) {
-    if (argc < 3)
-        return usage();
-    const Api api = load(argv[1]);
+template <class P>
+int work(const Api<P>& api, int argc, char** argv) {
     if (std::strcmp(argv[2], "isas") == 0) {
         for (size_t i = 0; i < api.net->kernel_count; ++i)
             std::printf("%s %d\n", api.net->kernels[i].isa, api.net->kernels[i].runnable());
         return 0;
     }
-    const bool trace = std::strcmp(argv[2], "trace") == 0;
+    const bool trace = std::strcmp(argv[2], "trace") == 0 && api.trace != nullptr;
     if (!trace && (argc < 4 || std::strcmp(argv[2], "run") != 0))
         return usage();
     const long times = argc > 4 ? std::strtol(argv[4], nullptr, 10) : 1;
-    Arena arena(*api.net, trace ? api.net->trace_bytes : api.net->arena_bytes);
-    sedge_model model;
-    check(api, api.init(&model, api.net, trace ? "scalar" : argv[3], arena.data(), arena.bytes()), "init");
-    check(api, api.self_test(&model), "self-test");
-    check(api, api.scrub(&model), "scrub");
-    std::vector<int8_t> input(api.net->input_len);
-    std::vector<int8_t> logits(api.net->classes);
+    size_t bytes = api.net->arena_bytes;
+    if constexpr (std::is_same_v<P, Int8>)
+        bytes = trace ? api.net->trace_bytes : bytes;
+    Arena arena(bytes, api.net->arena_align);
+    typename P::Model model;
+    const char* isa = trace ? "scalar" : argv[3];
+    check(api.text, api.init(&model, api.net, isa, arena.data(), arena.bytes()), "init");
+    check(api.text, api.self_test(&model), "self-test");
+    check(api.text, api.scrub(&model), "scrub");
+    std::vector<typename P::Value> input(api.net->input_len);
+    std::vector<typename P::Value> logits(api.net->classes);
     for (;;) {
-        const size_t got = std::fread(input.data(), 1, input.size(), stdin);
+        const size_t got = std::fread(input.data(), 1, input.size() * sizeof input[0], stdin);
         if (got == 0)
             break;
-        if (got != input.size())
+        if (got != input.size() * sizeof input[0])
             return usage();
-        if (trace) {
-            check(api, api.trace(&model, input.data(), write_layer, nullptr), "trace");
-            continue;
+        swap_if_big_endian(input);
+        if constexpr (std::is_same_v<P, Int8>) {
+            if (trace) {
+                check(api.text, api.trace(&model, input.data(), write_layer, nullptr), "trace");
+                continue;
+            }
         }
         for (long i = 0; i < times; ++i)
-            check(api, api.run(&model, input.data(), logits.data()), "run");
-        std::fwrite(logits.data(), 1, logits.size(), stdout);
+            check(api.text, api.run(&model, input.data(), logits.data()), "run");
+        swap_if_big_endian(logits);
+        std::fwrite(logits.data(), sizeof logits[0], logits.size(), stdout);
     }
     if (!arena.intact()) {
         std::fputs("the model wrote outside its arena\n", stderr);
         return 4;
     }
     return std::fflush(stdout) == 0 ? 0 : 2;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 3)
+        return usage();
+    void* const object = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+    if (object == nullptr) {
+        std::fprintf(stderr, "%s\n", dlerror());
+        return 3;
+    }
+    if (dlsym(object, Float32::entry) != nullptr)
+        return work(load<Float32>(object), argc, argv);
+    return work(load<Int8>(object), argc, argv);
 }

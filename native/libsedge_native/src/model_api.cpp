@@ -3,14 +3,12 @@
 
 namespace {
 
-bool equal(const int8_t* a, const int8_t* b, size_t count) {
+bool equal(const int8_t* got, const int8_t* want, const sedge_net& net) {
     size_t i = 0;
-    while (i < count && a[i] == b[i])
+    while (i < net.classes && got[i] == want[i])
         ++i;
-    return i == count;
+    return i == net.classes;
 }
-
-constexpr size_t max_classes_on_stack = 4096; /* ir.MAX_CHANNELS */
 
 } // namespace
 
@@ -24,39 +22,19 @@ sedge_status sedge_init(sedge_model* model, const sedge_net* net, const char* is
 }
 
 sedge_status sedge_run(sedge_model* model, const int8_t* input, int8_t* logits) {
-    if (model == nullptr || model->kernel == nullptr || input == nullptr || logits == nullptr)
-        return SEDGE_E_NULL;
-    model->kernel->run(input, logits, model->arena);
-    return SEDGE_OK;
+    return sedge::run(model, input, logits);
 }
 
-sedge_status sedge_self_test(sedge_model* model) {
-    if (model == nullptr || model->kernel == nullptr)
-        return SEDGE_E_NULL;
-    const sedge_net* net = model->net;
-    if (net->golden_count == 0 || net->classes > max_classes_on_stack)
-        return SEDGE_E_SELF_TEST;
-    int8_t logits[max_classes_on_stack];
-    for (size_t i = 0; i < net->golden_count; ++i) {
-        model->kernel->run(net->golden_inputs + i * net->input_len, logits, model->arena);
-        if (!equal(logits, net->golden_outputs + i * net->classes, net->classes))
-            return SEDGE_E_SELF_TEST;
-    }
-    return SEDGE_OK;
-}
+sedge_status sedge_self_test(sedge_model* model) { return sedge::self_test<int8_t>(model, equal); }
 
-sedge_status sedge_scrub(sedge_model* model) {
-    if (model == nullptr || model->kernel == nullptr)
-        return SEDGE_E_NULL;
-    return sedge::scrub(*model->kernel);
-}
+sedge_status sedge_scrub(sedge_model* model) { return sedge::scrub(model); }
 
 sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user) {
     if (model == nullptr || model->net == nullptr || input == nullptr || fn == nullptr)
         return SEDGE_E_NULL;
     if (model->net->trace == nullptr)
         return SEDGE_E_NO_TRACE;
-    if (!sedge::same(model->kernel->isa, "scalar"))
+    if (!sedge::same_name(model->kernel->isa, "scalar"))
         return SEDGE_E_NO_TRACE;
     if (model->arena_bytes < model->net->trace_bytes)
         return SEDGE_E_ARENA_SMALL;

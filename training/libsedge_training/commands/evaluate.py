@@ -27,12 +27,11 @@ from libsedge_training.report import evaluation_page, spread
     show_default=True,
     help="A part of the run's spectra; all = every spectrum of --data.",
 )
-@click.option(
-    "--model", metavar="model.sedge", default=None, help="Evaluate this bundle's int8 kernel instead."
-)
+@click.option("--model", metavar="model.sedge", default=None, help="Evaluate this bundle's kernel instead.")
 def evaluate(run_dir: str, data: str | None, split: str, model: str | None) -> None:
-    """Write evaluation.json and .html (with --model: evaluation-int8.*; with --split all: evaluation-all.*) into RUN
-    and print the summary.
+    """Write evaluation.json and .html into RUN and print the summary.
+
+    With --model they are evaluation-int8.* or evaluation-float32.*, with --split all evaluation-all.*.
     """
     run = read_run(run_dir)
     spectra = ev.other_data(run, data) if split == "all" and data else ev.run_data(run_dir, run, data)
@@ -42,7 +41,7 @@ def evaluate(run_dir: str, data: str | None, split: str, model: str | None) -> N
         from libsedge.bundle import Bundle
 
         found = ev.evaluate_bundle(run_dir, spectra, Bundle.open(model), split)
-    name = "evaluation" + ("" if model is None else "-int8") + ("-all" if split == "all" else "")
+    name = "evaluation" + ("" if model is None else f"-{found['model']}") + ("-all" if split == "all" else "")
     stem = Path(run_dir) / name
     page = evaluation_page(found, run, ev.read_history(run_dir))
     write_atomic(stem.with_suffix(".json"), dump_json(found))
@@ -63,5 +62,7 @@ def evaluate(run_dir: str, data: str | None, split: str, model: str | None) -> N
         f"{spread(kept['error_at_coverage'])}; AURC {spread(kept['aurc'])}"
     )
     if "agreement" in found:
-        click.echo(f"int8 names the float net's class for {found['agreement']:.2%} of {found['n']} spectra")
+        click.echo(
+            f"{found['model']} names the float net's class for {found['agreement']:.2%} of {found['n']} spectra"
+        )
     click.echo(f"wrote {stem.with_suffix('.json')} and {stem.with_suffix('.html')}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from libsedge.manifest import Precision
+from libsedge_native.commands import options
 from libsedge_native.lowered import Optimise
 from libsedge_native.zig import TOOLCHAINS
 from libsedge_native.zig import toolchain as use_toolchain
@@ -43,13 +45,8 @@ from libsedge_native.zig import toolchain as use_toolchain
     show_default=True,
     help="Compilers: Debian's, or zig from libsedge[zig] (x86_64-linux and aarch64-linux).",
 )
-@click.option(
-    "--optimise",
-    type=click.Choice(["speed", "size"]),
-    default="speed",
-    show_default=True,
-    help="size: layers are streamed, for the smallest arena at nearly the same time.",
-)
+@options.precision
+@options.optimise
 @click.option(
     "--max-error",
     type=float,
@@ -68,14 +65,17 @@ def export(
     goldens: int,
     targets: tuple[str, ...],
     toolchain: str,
+    precision: Precision | None,
     optimise: Optimise,
     max_error: float | None,
 ) -> None:
-    """Quantise RUN to int8, generate and compile its kernel, prove it, calibrate, and sign a bundle."""
+    """Quantise RUN to int8 (or not: --precision float32), generate and compile its kernel, prove it, calibrate, and
+    sign a bundle."""
     from rich.console import Console
 
     from libsedge_training.export import export_run
 
+    options.check_optimise(optimise, precision or "int8")
     console = Console(stderr=True)
     with console.status("exporting"), use_toolchain(toolchain):
         export_run(
@@ -89,6 +89,7 @@ def export(
             goldens=goldens,
             targets=targets,
             optimise=optimise,
+            precision=precision or "int8",
             max_error=max_error,
             say=lambda step, text: click.echo(f"{step:<10} {text}"),
         )

@@ -24,7 +24,7 @@ inline uint32_t crc32c(const void* data, size_t size) {
     return crc ^ 0xFFFFFFFFu;
 }
 
-inline bool same(const char* a, const char* b) {
+inline bool same_name(const char* a, const char* b) {
     while (*a != '\0' && *a == *b)
         ++a, ++b;
     return *a == *b;
@@ -36,7 +36,7 @@ const char* const known_isas[] = {"avx512vnni", "avxvnni", "avx2",      "sse41",
 
 inline bool known(const char* isa) {
     for (const char* name : known_isas) {
-        if (same(name, isa))
+        if (same_name(name, isa))
             return true;
     }
     return false;
@@ -59,7 +59,7 @@ inline sedge_status init(Model* model, const Net* net, const char* isa, void* ar
     decltype(net->kernels) chosen = nullptr;
     for (size_t i = 0; i < net->kernel_count && chosen == nullptr; ++i) {
         decltype(net->kernels) kernel = &net->kernels[i];
-        if (isa == nullptr ? kernel->runnable() != 0 : same(kernel->isa, isa))
+        if (isa == nullptr ? kernel->runnable() != 0 : same_name(kernel->isa, isa))
             chosen = kernel;
     }
     if (chosen == nullptr) {
@@ -75,8 +75,38 @@ inline sedge_status init(Model* model, const Net* net, const char* isa, void* ar
     return SEDGE_OK;
 }
 
-template <class Kernel>
-inline sedge_status scrub(const Kernel& kernel) {
+template <class Model, class Value>
+inline sedge_status run(Model* model, const Value* input, Value* logits) {
+    if (model == nullptr || model->kernel == nullptr || input == nullptr || logits == nullptr)
+        return SEDGE_E_NULL;
+    model->kernel->run(input, logits, model->arena);
+    return SEDGE_OK;
+}
+
+constexpr size_t max_classes_on_stack = 4096; /* ir.MAX_CHANNELS */
+
+/* Runs the embedded golden vectors; same(got, wanted, net) compares the logits of one. */
+template <class Value, class Model, class Same>
+inline sedge_status self_test(Model* model, Same same) {
+    if (model == nullptr || model->kernel == nullptr)
+        return SEDGE_E_NULL;
+    const auto* net = model->net;
+    if (net->golden_count == 0 || net->classes > max_classes_on_stack)
+        return SEDGE_E_SELF_TEST;
+    Value logits[max_classes_on_stack];
+    for (size_t i = 0; i < net->golden_count; ++i) {
+        model->kernel->run(net->golden_inputs + i * net->input_len, logits, model->arena);
+        if (!same(logits, net->golden_outputs + i * net->classes, *net))
+            return SEDGE_E_SELF_TEST;
+    }
+    return SEDGE_OK;
+}
+
+template <class Model>
+inline sedge_status scrub(const Model* model) {
+    if (model == nullptr || model->kernel == nullptr)
+        return SEDGE_E_NULL;
+    const auto& kernel = *model->kernel;
     return crc32c(kernel.weights, kernel.weights_bytes) == kernel.weights_crc ? SEDGE_OK : SEDGE_E_WEIGHTS;
 }
 
