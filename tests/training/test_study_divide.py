@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from libsedge.errors import ConfigError, DatasetError
 from libsedge_training import splits
+from libsedge_training.commands.study import study as command
 from libsedge_training.study import nine
 from libsedge_training.study.divide import NAMES, Division, Part, divide, folds
 from libsedge_training.study.plan import PRESETS, Plan, Stage
@@ -177,32 +177,13 @@ def test_the_tables_hold_every_split_and_method(two: dict[str, Any]) -> None:
 
 def test_the_plan_is_printed_without_a_run(tmp_path: Path) -> None:
     peaks().save(tmp_path / "set.h5")
-    command = [
-        sys.executable,
-        "-c",
-        "from libsedge.cli import main; main()",
-        "study",
-        str(tmp_path / "set.h5"),
-    ]
     best = {"format": "libsedge-search", "version": 1, "weighting": "focal:gamma=3", "data": "another"}
     (tmp_path / "best.json").write_text(json.dumps(best))
-    chosen = [
-        "--strategy",
-        f"@{tmp_path / 'best.json'}",
-        "--split",
-        "folds",
-        "--split",
-        "unbalanced",
-        "--folds",
-        "2",
-    ]
+    both = ["--split", "folds", "--split", "unbalanced"]
+    chosen = ["--strategy", f"@{tmp_path / 'best.json'}", *both, "--folds", "2", "--jobs", "1"]
     out = tmp_path / "out"
-    found = subprocess.run(
-        [*command, "-o", str(out), *chosen, "--jobs", "1", "--plan"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = CliRunner().invoke(command, [str(tmp_path / "set.h5"), "-o", str(out), *chosen, "--plan"])
+    assert found.exit_code == 0, found.output
     rows = [line.split()[:4] for line in found.stdout.splitlines()[1:-1]]
     assert ["screen", "folds", "8", "32"] in rows  # equal, the found one, six baselines; 2 seeds, 2 folds
     assert ["screen", "unbalanced:10", "8", "32"] in rows

@@ -24,7 +24,7 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 from libsedge_training.calibrate import fit_temperature
 from libsedge_training.risk import Ranked, Resampled
 
-DRAWS = 500
+DRAWS = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +90,14 @@ def assessed(rows: Sequence[Row], source: Source) -> dict[str, Any]:
     whole = Answers.joined([p for parts in seeds.values() for p in parts])
     right = whole.logits.argmax(axis=1) == whole.truth
     before = softmax(whole.logits.astype(np.float64), axis=1).max(axis=1)
-    found: dict[str, Any] = {"ece": None, "ece_before": Resampled(before, right, whole.specimen).ece()}
+    found: dict[str, Any] = {"ece": None, "ece_before": Resampled(before, right, whole.specimen, DRAWS).ece()}
     fitted = [temperatures(parts) for parts in seeds.values()]
     if None in fitted:
         return found
     used = [t for some in fitted for t in some or ()]
     each = np.repeat(used, [len(p.truth) for parts in seeds.values() for p in parts])
     after = softmax(whole.logits / each[:, None], axis=1).max(axis=1)
-    ece = Resampled(after, right, whole.specimen).ece()
+    ece = Resampled(after, right, whole.specimen, DRAWS).ece()
     return found | {
         "ece": ece["value"],
         "ece_after": ece,

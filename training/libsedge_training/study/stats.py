@@ -67,16 +67,6 @@ def figures(counts: Counts, specimens: np.ndarray, seeds: np.ndarray) -> dict[st
     return {name: _ratio((value * say).sum(axis=1), say.sum(axis=1)) for name, value in each.items()}
 
 
-def by_distance(counts: Counts, specimens: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Accuracy at each distance, float64 [b, distances], mean over the seeds; arguments as for `figures`."""
-    one_hot = np.eye(counts.predicted.shape[3])[counts.truth]
-    hit = np.einsum("rsdk,sk->rsd", counts.predicted, one_hot)
-    at = np.einsum("bs,rsd->brd", specimens, hit, optimize=True)
-    of = np.einsum("bs,rsd->brd", specimens, counts.predicted.sum(axis=3), optimize=True)
-    say = seeds[:, :, None] * (of > 0)
-    return _ratio((_ratio(at, of) * say).sum(axis=1), say.sum(axis=1))
-
-
 def spread(counts: Counts, draws: int = DRAWS) -> dict[str, float]:
     """Accuracy at the best distance minus that at the worst: {value, low, high, by_chance, p}.
 
@@ -85,25 +75,32 @@ def spread(counts: Counts, draws: int = DRAWS) -> dict[str, float]:
     difference where distance does not matter, its mean, and how often it is as large: each specimen's distances are
     dealt out anew, `draws` / 4 times (a permutation test).
     """
-    specimens, seeds = resamples(counts.truth, len(counts.cells), draws=draws)
-    one = by_distance(counts, specimens[:1], seeds[:1])[0]
-    tested = np.flatnonzero(counts.predicted.sum(axis=(0, 1, 3)) > 0)
-    best, worst = (int(tested[pick(one[tested])]) for pick in (np.argmax, np.argmin))
-    each = by_distance(counts, specimens, seeds)
-    delta = each[1:, best] - each[1:, worst]
-    low, high = np.percentile(delta, [2.5, 97.5])
-    value = float(one[best] - one[worst])
-    rng = np.random.default_rng(0)
-    chance = np.empty(draws // 4)
-    columns = np.tile(tested, (len(counts.truth), 1))
-    for i in range(len(chance)):
-        dealt = counts.predicted.copy()
-        moved = rng.permuted(columns, axis=1)
-        dealt[:, :, tested] = np.take_along_axis(counts.predicted, moved[None, :, :, None], axis=2)
-        now = by_distance(Counts(dealt, counts.truth), specimens[:1], seeds[:1])[0][tested]
-        chance[i] = now.max() - now.min()
-    p = (1 + int((chance >= value - 1e-12).sum())) / (1 + len(chance))
-    return {"value": value, "low": float(low), "high": float(high), "by_chance": float(chance.mean()), "p": p}
+    one_hot = np.eye(counts.predicted.shape[3])[counts.truth]
+    tested = counts.predicted.sum(axis=(0, 1, 3)) > 0
+    of = counts.predicted.sum(axis=3)[:, :, tested]
+    hit = np.einsum("rsdk,sk->rsd", counts.predicted[:, :, tested], one_hot)
+
+    def at(hits: np.ndarray, totals: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Accuracy at the distances [b, distances] from sums over the specimens [b, seeds, distances]."""
+        say = seeds[:, :, None] * (totals > 0)
+        return _ratio((_ratio(hits, totals) * say).sum(axis=1), say.sum(axis=1))
+
+    specimens, seeds = resamples(counts.truth, len(hit), draws=draws)
+    drawn = [np.einsum("bs,rsd->brd", specimens, x, optimize=True) for x in (hit, of)]
+    each = at(drawn[0], drawn[1], seeds)
+    best, worst = int(each[0].argmax()), int(each[0].argmin())
+    delta = each[:, best] - each[:, worst]
+    low, high = np.percentile(delta[1:], [2.5, 97.5])
+    columns = np.broadcast_to(np.arange(of.shape[2]), (draws // 4, *of.shape[1:]))
+    dealt = np.random.default_rng(0).permuted(columns, axis=2)
+    sums = [
+        np.stack([np.take_along_axis(one[None], dealt, axis=2).sum(axis=1) for one in x], axis=1)
+        for x in (hit, of)
+    ]
+    chance = np.ptp(at(sums[0], sums[1], np.ones((len(dealt), len(hit)))), axis=1)
+    p = (1 + int((chance >= delta[0] - 1e-12).sum())) / (1 + len(chance))
+    found = (delta[0], low, high, chance.mean(), p)
+    return dict(zip(("value", "low", "high", "by_chance", "p"), map(float, found), strict=True))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
