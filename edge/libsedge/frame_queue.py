@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from libsedge.errors import ConfigError
 from libsedge.frame import Frame
@@ -15,8 +14,7 @@ from libsedge.ledger import Key
 POLICIES = ("block", "drop-oldest", "drop-newest")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A frame on its way; `at` is time.monotonic() of its arrival, `seen` whether memory knows its key
     already."""
 

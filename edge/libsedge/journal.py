@@ -35,6 +35,7 @@ from libsedge.journal_rows import (
     row_crc,
     signed,
     to_row,
+    unsigned,
 )
 from libsedge.ledger import Key
 
@@ -89,7 +90,7 @@ class Journal:
     ----------
     path : created where absent; an existing file must be a journal of this schema.
     stream : stream id; None takes the file's own, or the first one given to `bind` later.
-    model : the bundle's digest, noted in `models`.
+    model : a bundle's digest, noted in `models` at once; those of the rows are noted with them.
 
     Raises
     ------
@@ -101,6 +102,7 @@ class Journal:
     ) -> None:
         self.path = Path(path)
         self._model = model
+        self._noted: set[str] = set() if model is None else {model}
         self._connection: sqlite3.Connection | None = None
         self.stream: int | None = None
         try:
@@ -112,8 +114,8 @@ class Journal:
             self.close()
             raise
         try:
-            #: True when rows were there before: only then can a first-seen frame be a duplicate
-            self.resumed = self._db.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
+            #: the last row that was there before: only up to it can a first-seen frame be a duplicate
+            self.last = self._last()
             if stream is not None:
                 self.bind(stream)
         except sqlite3.Error as error:
@@ -162,7 +164,12 @@ class Journal:
         stream = self._meta("stream")
         self.stream = None if stream is None else int(stream)
         if self._model is not None:
-            db.execute("INSERT INTO models VALUES (?) ON CONFLICT DO NOTHING", (self._model,))
+            self._note_models(db, {self._model})
+
+    def _note_models(self, db: sqlite3.Connection, digests: set[str]) -> None:
+        db.executemany(
+            "INSERT INTO models VALUES (?) ON CONFLICT DO NOTHING", [(it,) for it in sorted(digests)]
+        )
 
     def _create(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
@@ -210,19 +217,20 @@ class Journal:
                 value=stream,
             )
 
+    def _last(self) -> Key | None:
+        row = self._db.execute(
+            "SELECT stream, epoch, sequence FROM frames ORDER BY stream DESC, epoch DESC, sequence DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else Key(row[0], row[1], unsigned(row[2]))
+
+    def may_hold(self, key: Key) -> bool:
+        """False where no row of an earlier run has this key; asks no disk, from any thread."""
+        return self.last is not None and key[1:] <= self.last[1:]
+
     def _adopt(self, stream: int) -> int:
         """Note the stream in `meta` where none is yet; whose journal it is then."""
         self._db.execute("INSERT INTO meta VALUES ('stream', ?) ON CONFLICT DO NOTHING", (str(stream),))
         return int(self._meta("stream") or stream)
-
-    def note_model(self, digest: str) -> None:
-        """Another bundle writes from now on; never raises for the disk, which is asked again before the next batch."""
-        self._model = digest
-        if self._connection is not None:
-            try:
-                self._db.execute("INSERT INTO models VALUES (?) ON CONFLICT DO NOTHING", (digest,))
-            except sqlite3.Error:
-                self.close()
 
     # --- writing
     def write(self, records: Sequence[Record], bursts: Sequence[BurstRecord] = ()) -> Written:
@@ -239,6 +247,9 @@ class Journal:
                 self._connect()
             db = self._db
             db.execute("BEGIN IMMEDIATE")
+            models = {record.model for record in records if record.model is not None} - self._noted
+            if models:
+                self._note_models(db, models)
             stream = self.stream
             for record in records:
                 if stream is None:
@@ -258,6 +269,7 @@ class Journal:
             self.close()
             raise
         self.stream = stream
+        self._noted |= models
         return written
 
     def contains(self, key: Key) -> bool:
@@ -272,13 +284,6 @@ class Journal:
         except sqlite3.Error:
             return False
         return row is not None
-
-    def newest_epoch(self) -> int:
-        """The highest epoch of which a row is durable; 0 where there is none. JournalError where it cannot be read."""
-        try:
-            return int(self._db.execute("SELECT max(epoch) FROM frames").fetchone()[0] or 0)
-        except sqlite3.Error as error:
-            raise JournalError(f"cannot be read: {error}", file=self.path) from error
 
     # --- reading
     def __len__(self) -> int:

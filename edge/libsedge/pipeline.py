@@ -1,8 +1,12 @@
 """Source -> bounded queue -> preprocess and classify -> journal -> acknowledgement and sinks.
 
-Two threads: the reader iterates the source and fills the queue; the worker, which is the caller of `run`,
-decides and commits. A frame is held by exactly one place at a time (the reader's hand, the queue, the
-worker's batch), and moves under the ledger's lock, so `Ledger.check` holds at every moment.
+Two threads: the reader iterates the source; the worker, which is the caller of `run`, commits. A frame is decided by
+the reader itself, at once, where nothing waits before it, the policy is to wait (`block`), and fewer frames than the
+queue holds wait for the commit; else it goes by the queue, and the worker decides it. So a frame that comes alone
+changes no thread, and a slow commit holds no decision up before so many frames wait for it. One thread decides at a
+time, and in the order in which the frames came. A frame is held by exactly one place at a time (the reader's hand,
+the queue, the hand that decides, the batch for the next commit), and moves under the ledger's lock, so
+`Ledger.check` holds at every moment.
 
 What becomes of a frame: of another stream than the journal's, it is rejected; of another number of channels
 than the axis, it is rejected; dark, it becomes the dark reference of its stream and a row; passive, a row;
@@ -28,7 +32,7 @@ from libsedge.journal import Journal, Record
 from libsedge.journal_rows import BurstRecord
 from libsedge.latency import Latency
 from libsedge.ledger import Key, Ledger
-from libsedge.report import STAGES, Report
+from libsedge.report import STAGES, Report, Tally
 from libsedge.shadow import Shadow
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
@@ -45,7 +49,7 @@ class Pipeline:
     instrument : what is put right about it; None = nothing.
     deadline_s : from arrival to decision; later ones are counted, nothing else is done about them.
     progress : called about once a second with the ledger, from the worker.
-    tap : is shown every decided frame with its record, before the commit, from the worker; returns at once.
+    tap : is shown every decided frame with its record, before the commit, by who decided it; returns at once.
     """
 
     def __init__(
@@ -79,8 +83,8 @@ class Pipeline:
                 raise ConfigError("must be above 0", field=name, value=value)
         if source.stream_id is not None:
             journal.bind(source.stream_id)
-        if journal.resumed and journal.stream is not None:
-            source.resume(journal.stream, journal.newest_epoch())
+        if journal.last is not None:
+            source.resume(journal.last.stream, journal.last.epoch)
         for sink in sinks:
             sink.begin(source.axis, simulated=source.simulated)
         self.ledger = Ledger(measure=self._held)
@@ -96,7 +100,9 @@ class Pipeline:
         self._burst_options = burst
         self._burst: Burst | None = None
         self._ended: list[BurstRecord] = []  # bursts whose rows wait for the commit
-        self._open_from = 0  # the first place of `_in_worker` that waits for an open burst
+        self._open_from = 0  # the first place of `_decided` that waits for an open burst
+        self._deciding = threading.Lock()  # held by who decides or ends a burst; taken before the ledger's
+        self._due = math.inf  # when the worker will commit
         self._policy, self._batch, self._interval_s = policy, batch, interval_s
         self._count, self._idle_exit_s, self._progress = count, idle_exit_s, progress
         self._tap = tap
@@ -105,26 +111,23 @@ class Pipeline:
         self._stop = threading.Event()
         self._refused: Counter[str] = Counter()  # of the source, as far as the ledger knows them
         self._in_reader = 0
-        self._in_worker: list[
-            tuple[Item, Record | None]
-        ] = []  # None: a duplicate, to be answered after the commit
-        self._in_hand = 0
+        self._in_hand = 0  # the frame that is being decided
+        #: for the next commit; None: a duplicate, to be answered after it
+        self._decided: list[tuple[Item, Record | None]] = []
+        self._keys: set[Key] = set()  # of the records in it
         self.reader_done = False
         #: grow while the threads turn: a look at the source, a frame done or an empty queue seen (health.py)
         self.reader_turns = self.worker_turns = 0
         self._reader_error: BaseException | None = None
-        self._labels: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
-        self._roles: Counter[str] = Counter()
-        self._bursts: Counter[str] = Counter()
+        self._tally = Tally()
         self.sink_errors = 0
         self.journal_error: str | None = None
 
     def _held(self) -> int:
-        return self._in_reader + len(self.queue) + self._in_hand + len(self._in_worker)
+        return self._in_reader + len(self.queue) + self._in_hand + len(self._decided)
 
     def swap(self, classifier: FrameClassifier) -> None:
-        """Let `classifier` decide from the next frame on that the worker takes; safe from any thread.
+        """Let `classifier` decide from the next frame on; safe from any thread.
 
         Raises ConfigError where it is bound to another number of channels.
         """
@@ -197,15 +200,30 @@ class Pipeline:
             self.ledger.refuse("wrong_stream")
             self._source.forget([key])
             return
+        shed: Item | None = None
         with self.ledger.lock:
-            seen = self.ledger.receive(key)
-            self._in_reader = 1
-            shed = self.queue.put(Item(key, frame, now, seen))
-            self._in_reader = 0
-            if shed is not None:
-                self.ledger.end_shed(shed.key, self._policy)
+            item = Item(key, frame, now, self.ledger.receive(key))
+            busy = self._in_hand or len(self.queue) or len(self._decided) >= self.queue.capacity
+            mine = self._policy == "block" and not busy and not self._may_be_journaled(item)
+            if mine:
+                self._in_hand = 1
+            else:
+                self._in_reader = 1
+                shed = self.queue.put(item)
+                self._in_reader = 0
+                if shed is not None:
+                    self.ledger.end_shed(shed.key, self._policy)
         if shed is not None:
             self._source.forget([shed.key])
+        if mine:
+            self._process(item)
+            with self.ledger.lock:
+                if (self._waiting and self._due == math.inf) or self._waiting >= self._batch:
+                    self.queue.wake()
+
+    def _may_be_journaled(self, item: Item) -> bool:
+        """True where only the journal can tell, which is the worker's."""
+        return item.seen or self._journal.may_hold(item.key)
 
     # --- the worker's thread
     def run(self) -> Report:
@@ -234,11 +252,11 @@ class Pipeline:
             latency=self.latency.summary(),
             stages={name: latency.summary() for name, latency in self.stages.items()},
             deadline_missed=None if self.deadline_s is None else self.deadline_missed,
-            bursts=dict(sorted(self._bursts.items())),
+            bursts=dict(sorted(self._tally.bursts.items())),
             instrument=self._decider.instrument.counters(),
-            labels=dict(sorted(self._labels.items())),
-            not_accepted=dict(sorted(self._reasons.items())),
-            roles=dict(sorted(self._roles.items())),
+            labels=dict(sorted(self._tally.labels.items())),
+            not_accepted=dict(sorted(self._tally.reasons.items())),
+            roles=dict(sorted(self._tally.roles.items())),
             source=self._source.counters(),
             sink_errors=self.sink_errors,
             journal_error=self.journal_error,
@@ -246,24 +264,26 @@ class Pipeline:
         )
 
     def _work(self) -> None:
-        due = math.inf
         report_at = time.monotonic() + 1.0
         while True:
-            now = time.monotonic()
             with self.ledger.lock:
+                now = time.monotonic()
+                if self._waiting and self._due == math.inf:
+                    self._due = now + self._interval_s
+                due = now if self._waiting >= self._batch else self._due
                 item = self.queue.get(max(0.0, min(due - now, 0.25)))
-                self._in_hand = int(item is not None)
+                if item is not None:
+                    self._in_hand = 1
                 done = item is None and self.reader_done and len(self.queue) == 0
             if item is not None:
                 self._process(item)
             now = time.monotonic()
-            if self._burst is not None and (done or self._burst.over(now)):
-                self._end_burst()
-            if self._waiting and due == math.inf:
-                due = now + self._interval_s
-            if self._waiting and (done or now >= due or self._waiting >= self._batch):
+            if self._burst is not None:
+                with self._deciding:
+                    if self._burst is not None and (done or self._burst.over(now)):
+                        self._end_burst()
+            if self._waiting and (done or now >= self._due or self._waiting >= self._batch):
                 self._commit()
-                due = math.inf
             if self._progress is not None and now >= report_at:
                 report_at = now + 1.0
                 self.ledger.check()
@@ -275,17 +295,23 @@ class Pipeline:
     @property
     def _waiting(self) -> int:
         """Frames that a commit would write now: all but those from an open burst's first shot on."""
-        return len(self._in_worker) if self._burst is None else self._open_from
+        return len(self._decided) if self._burst is None else self._open_from
 
     def _process(self, item: Item) -> None:
+        """Decide a frame, by the one thread that has it in hand."""
+        with self._deciding:
+            self._decide(item)
+            if self._burst is not None and self._burst.over(time.monotonic()):
+                self._end_burst()
+
+    def _decide(self, item: Item) -> None:
         start = time.monotonic()
         self.stages["queue"].add(start - item.at)
         self._exchange()
         frame, decider = item.frame, self._decider
         # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
         decider.note_dark(frame)
-        waiting = any(item.key == other.key for other, record in self._in_worker if record is not None)
-        if waiting or ((item.seen or self._journal.resumed) and self._journal.contains(item.key)):
+        if item.key in self._keys or (self._may_be_journaled(item) and self._journal.contains(item.key)):
             self._keep(item, None)
             return
         if not decider.takes(frame):
@@ -303,7 +329,8 @@ class Pipeline:
             if self._burst is not None and not self._burst.takes(frame):
                 self._end_burst()
             if self._burst is None:
-                self._burst, self._open_from = Burst(self._burst_options), len(self._in_worker)
+                with self.ledger.lock:
+                    self._burst, self._open_from = Burst(self._burst_options), len(self._decided)
             role, decision = self._burst.add(item.key, frame, decision, now)
         self.latency.add(now - item.at)
         if self.deadline_s is not None and now - item.at > self.deadline_s:
@@ -320,8 +347,6 @@ class Pipeline:
         if swapped is not None:
             self._end_burst()
             self._decider.exchange(swapped)
-            if swapped.digest is not None:
-                self._journal.note_model(swapped.digest)
 
     def _end_burst(self) -> None:
         if self._burst is not None:
@@ -330,13 +355,17 @@ class Pipeline:
 
     def _keep(self, item: Item, record: Record | None) -> None:
         with self.ledger.lock:
-            self._in_worker.append((item, record))
+            self._decided.append((item, record))
+            if record is not None:
+                self._keys.add(item.key)
             self._in_hand = 0
 
     def _commit(self) -> None:
         """Write the batch; only then say so, to the ledger, the peer and the sinks."""
-        start, end = time.monotonic(), self._waiting
-        batch, bursts = self._in_worker[:end], self._ended
+        start = time.monotonic()
+        with self._deciding, self.ledger.lock:  # between two frames: a burst with all its rows or not at all
+            end = self._waiting
+            batch, bursts, self._ended = self._decided[:end], self._ended, []
         records = [record for _, record in batch if record is not None]
         written = self._journal.write(records, bursts)
         if written.error is not None:
@@ -356,15 +385,16 @@ class Pipeline:
                 else:
                     self.ledger.end_duplicate(key)
                 (lost if key in failed else durable).append(key)
-            self._in_worker = self._in_worker[end:]
-        self._open_from, self._ended = 0, []
+            del self._decided[:end]
+            self._keys.difference_update(record.key for record in records)
+            self._open_from, self._due = max(0, self._open_from - end), math.inf
         self.stages["commit"].add(time.monotonic() - start)
         self._source.acknowledge(durable)
         self._source.forget(lost)
         rows = [record for record in records if record.key in stored]
         if written.error is not None:
             bursts = []
-        self._tally(rows, bursts)
+        self._tally.add(rows, bursts)
         frames = [item.frame for item, record in batch if record is not None and record.key in stored]
         for sink in self._sinks:
             try:
@@ -373,12 +403,3 @@ class Pipeline:
                 sink.write_bursts(bursts)
             except OSError:
                 self.sink_errors += len(rows)
-
-    def _tally(self, rows: Sequence[Record], bursts: Sequence[BurstRecord]) -> None:
-        self._bursts.update(str(burst.label) if burst.accepted else "" for burst in bursts)
-        for record in rows:
-            self._roles[record.role] += 1
-            if record.accepted:
-                self._labels[str(record.label)] += 1
-            elif record.reason is not None:
-                self._reasons[record.reason] += 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from libsedge.journal_rows import BurstRecord, Record
 
 #: parts of a frame's way: waiting in the queue, preprocessing, the model, and the commit of its batch (once a batch)
 STAGES = ("queue", "preprocess", "inference", "commit")
@@ -30,3 +34,22 @@ class Report:
     sink_errors: int = 0
     journal_error: str | None = None
     simulated: bool = False
+
+
+class Tally:
+    """Counts what was decided: accepted rows by label, others by reason, all by role; bursts by label."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.roles: Counter[str] = Counter()
+        self.bursts: Counter[str] = Counter()
+
+    def add(self, rows: Sequence[Record], bursts: Sequence[BurstRecord]) -> None:
+        self.bursts.update(str(burst.label) if burst.accepted else "" for burst in bursts)
+        for record in rows:
+            self.roles[record.role] += 1
+            if record.accepted:
+                self.labels[str(record.label)] += 1
+            elif record.reason is not None:
+                self.reasons[record.reason] += 1

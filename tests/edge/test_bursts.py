@@ -15,8 +15,8 @@ from libsedge.journal import Journal, Written
 from libsedge.journal_reader import JournalReader
 from libsedge.pipeline import Pipeline
 from libsedge.sinks.jsonl import JsonLines, read_jsonl
+from list_source import ListSource, frame
 from mean_classifier import MeanClassifier
-from test_pipeline import ListSource, frame
 
 
 def run(path: Path, frames: list[Frame | None], spec: str, **options):
@@ -138,7 +138,7 @@ def test_a_pipeline_that_commits_open_bursts_is_seen(tmp_path: Path) -> None:
     class Hasty(Pipeline):
         @property
         def _waiting(self) -> int:
-            return len(self._in_worker)
+            return len(self._decided)
 
     assert not whole(commits(tmp_path, Hasty))
 

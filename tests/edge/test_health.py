@@ -103,14 +103,16 @@ def system(tmp_path: Path) -> Iterator[System]:
 class Running:
     """A pipeline in a thread of its own, watched."""
 
-    def __init__(self, folder: Path, system: System, address: str | None = "127.0.0.1:0") -> None:
+    def __init__(self, folder: Path, system: System, policy: str) -> None:
         self.source, self.classifier = Feed(), Stuck()
         self.pipeline: Pipeline
         made, self.report = threading.Event(), None
 
         def work() -> None:
             journal = Journal(folder / "run.db")
-            self.pipeline = Pipeline(self.source, self.classifier, journal, interval_s=0.02, capacity=4)
+            self.pipeline = Pipeline(
+                self.source, self.classifier, journal, interval_s=0.02, capacity=4, policy=policy
+            )
             made.set()
             self.report = self.pipeline.run()
             journal.close()
@@ -118,7 +120,7 @@ class Running:
         self.thread = threading.Thread(target=work)
         self.thread.start()
         made.wait()
-        self.health = Health(self.pipeline, MODEL, address, Notifier(system.environment))
+        self.health = Health(self.pipeline, MODEL, "127.0.0.1:0", Notifier(system.environment))
 
     def close(self) -> None:
         self.classifier.hang.clear()
@@ -129,9 +131,12 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path, system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def running(
+    tmp_path: Path, system: System, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Running]:
+    """Its parameter is the queue's policy: with `block`, the default, the reader decides."""
     monkeypatch.setattr(health, "LIVE_S", 1.0)
-    it = Running(tmp_path, system)
+    it = Running(tmp_path, system, getattr(request, "param", "block"))
     yield it
     it.close()
 
@@ -214,12 +219,21 @@ def test_ready_is_said_once_and_first(running: Running, system: System) -> None:
     until(lambda: get(running.health.address, "/v2/health/ready")[0] == 503)
 
 
-@pytest.mark.parametrize("who", ["worker", "source", "worker under noise"])
+@pytest.mark.parametrize(
+    ("running", "who"),
+    [
+        ("block", "source"),
+        ("block", "reader that decides"),
+        ("drop-newest", "worker"),
+        ("drop-newest", "worker under noise"),
+    ],
+    indirect=["running"],
+)
 def test_a_stuck_thread_starves_the_watchdog(running: Running, system: System, who: str) -> None:
     """Negative control of the rule: a timer would feed it, and so would counting what is refused meanwhile."""
     until(lambda: get(running.health.address, "/v2/health/live")[0] == 200)
-    running.source.waiting += [frame(i) for i in range(20)]
-    until(lambda: running.pipeline.ledger.journaled == 20)
+    running.source.waiting += [frame(i) for i in range(4)]
+    until(lambda: running.pipeline.ledger.journaled == 4)
     running.source.noise = who == "worker under noise"
     if who == "source":
         running.source.hang.set()

@@ -69,10 +69,14 @@ def test_rows_come_back_as_written(tmp_path: Path) -> None:
     ]
     journal = Journal(path, stream=9, model="ab" * 32)
     assert journal.write(rows).stored == [row.key for row in rows]
-    assert not journal.resumed
+    assert journal.last is None
+    assert not journal.may_hold(rows[0].key)
     journal.close()
     again = Journal(path, model="cd" * 32)
-    assert again.resumed
+    assert again.last == rows[-1].key
+    assert again.may_hold(rows[-1].key)
+    assert not again.may_hold(Key(9, 0, 2**63))
+    assert not again.may_hold(Key(9, 1, 0))
     assert again.stream == 9
     assert list(again) == rows
     assert again.models() == ["ab" * 32, "cd" * 32]

@@ -14,8 +14,8 @@ from libsedge.health import Health, metrics
 from libsedge.journal import Journal
 from libsedge.pipeline import Pipeline
 from libsedge.scrape import parse
+from list_source import ListSource, frame
 from mean_classifier import MeanClassifier
-from test_pipeline import ListSource, frame
 
 
 def finished(path: Path) -> Pipeline:

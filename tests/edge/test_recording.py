@@ -22,8 +22,8 @@ from libsedge.sinks.record import Recorder
 from libsedge.sources import SourceOptions, open_source
 from libsedge.sources.base import Axis
 from libsedge.store import write_store
+from list_source import ListSource, frame
 from mean_classifier import MeanClassifier
-from test_pipeline import ListSource, frame
 
 
 def frames() -> list[Frame]:

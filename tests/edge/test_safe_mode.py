@@ -21,7 +21,7 @@ from libsedge.journal import Journal
 from libsedge.pipeline import Pipeline
 from libsedge.safe_mode import CRASH_LIMIT, WINDOW_S, NoModel, Starts
 from libsedge.store import write_store
-from test_pipeline import ListSource, frame
+from list_source import ListSource, frame
 
 
 class Clock:
