@@ -41,10 +41,11 @@ void to_float(const FrameView& frame, float* out) {
 
 } // namespace
 
-Decider::Decider(const Constants& c, const char* isa)
+Decider::Decider(const Constants& c, const char* isa, const Corrections& corrections)
     : constants_(c), status_(sedge_init(&model_, c.net, isa, c.arena, c.arena_bytes)),
-      preprocessor_(spec_of(c)), dark_(c.channels), counts_(c.channels), input_(c.points), logits_(c.classes),
-      probabilities_(c.classes) {
+      preprocessor_(spec_of(c)), corrections_(corrections), drift_(c.wavelength_nm, c.channels),
+      finder_(c.channels), used_(c.mask, c.mask + c.channels), wanted_(c.channels), dark_(c.channels),
+      counts_(c.channels), input_(c.points), logits_(c.classes), probabilities_(c.classes) {
     const auto valid = std::count(c.mask, c.mask + c.channels, std::uint8_t{1});
     saturated_limit_ = c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1));
     if (status_ == SEDGE_OK && (c.net->input_len != c.points || c.net->classes != c.classes)) {
@@ -100,7 +101,10 @@ const char* Decider::check_running() {
         return sedge_status_text(SEDGE_E_WEIGHTS);
     }
     std::copy(constants_.canary_counts, constants_.canary_counts + constants_.channels, counts_.begin());
+    preprocessor_.set_mask(constants_.mask);
+    preprocessor_.set_shift(0.0);
     preprocessor_.take(counts_.data(), nullptr, constants_.saturation);
+    preprocessor_.set_mask(used_.data());
     Decision decision{};
     infer(&decision);
     if (crc32c(input_.data(), input_.size()) != constants_.canary_input_crc) {
@@ -123,12 +127,44 @@ bool Decider::take_dark(const FrameView& frame) {
     }
     dark_.swap(counts_);
     has_dark_ = true;
+    if (corrections_.bad_sigma > 0.0) {
+        leave_out();
+    }
     return true;
+}
+
+// The pixels that the dark shows to be bad; where that would leave no grid point, it is not believed.
+void Decider::leave_out() {
+    const std::size_t bad = finder_.find(dark_.data(), corrections_.bad_sigma);
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+        wanted_[i] = constants_.mask[i] != 0 && finder_.bad()[i] == 0 ? 1 : 0;
+    }
+    preprocessor_.set_mask(wanted_.data());
+    preprocessor_.set_shift(0.0);
+    std::fill(counts_.begin(), counts_.end(), 0.0f);
+    preprocessor_.take(counts_.data(), nullptr, NAN);
+    const std::uint8_t* grid = preprocessor_.grid_valid();
+    if (std::any_of(grid, grid + constants_.points, [](std::uint8_t it) { return it != 0; })) {
+        used_.swap(wanted_);
+        bad_pixels_ = bad;
+    } else {
+        preprocessor_.set_mask(used_.data());
+    }
+}
+
+const char* Decider::check_corrections() const {
+    return corrections_.follow_drift && !drift_.usable()
+               ? "needs 3 of the lines at 279.6, 285.3, 393.5, 397.0, 422.8 and 589.2 nm on the axis"
+               : nullptr;
 }
 
 Decision Decider::decide(const FrameView& frame) {
     to_float(frame, counts_.data());
     const float* dark = has_dark_ ? dark_.data() : nullptr;
+    if (corrections_.follow_drift) {
+        drift_.look(counts_.data());
+    }
+    preprocessor_.set_shift(drift_.shift_nm());
     preprocessor_.take(counts_.data(), dark, constants_.saturation);
     Decision decision{};
     const PreprocessReport report = preprocessor_.report();

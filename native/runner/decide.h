@@ -3,6 +3,7 @@
 #define LIBSEDGE_RUNNER_DECIDE_H
 
 #include "constants.h"
+#include "instrument.h"
 #include "preprocess.h"
 #include "stream_decoder.h"
 
@@ -18,12 +19,25 @@ struct Decision {
     const double* probabilities; // [classes]; valid until the next decision
 };
 
+// All off by default.
+struct Corrections {
+    bool follow_drift = false;
+    double bad_sigma = 0.0; // 0: no pixel is left out
+};
+
 class Decider {
 public:
     // Takes all memory; `isa` null takes the fastest proven kernel. `status()` tells whether it can run.
-    Decider(const Constants& constants, const char* isa);
+    Decider(const Constants& constants, const char* isa, const Corrections& corrections);
 
     sedge_status status() const { return status_; }
+
+    // Null: the corrections that were asked for are possible on this axis; else why not.
+    const char* check_corrections() const;
+    const Corrections& corrections() const { return corrections_; }
+    double shift_nm() const { return drift_.shift_nm(); }
+    std::size_t bad_pixels() const { return bad_pixels_; }
+
     const char* isa() const { return model_.kernel->isa; }
 
     // CRC-32C of the constants, goldens bit for bit, and check_running(). Null: all hold; else what does not.
@@ -39,12 +53,19 @@ public:
 
 private:
     std::uint32_t constants_crc() const;
+    void leave_out();
     void infer(Decision* decision);
 
     const Constants& constants_;
     sedge_model model_{};
     sedge_status status_;
     Preprocessor preprocessor_;
+    Corrections corrections_;
+    DriftTracker drift_;
+    BadPixels finder_;
+    std::vector<std::uint8_t> used_; // pixels: the mask without those left out
+    std::vector<std::uint8_t> wanted_;
+    std::size_t bad_pixels_ = 0;
     double saturated_limit_;
     bool has_dark_ = false;
     std::vector<float> dark_;

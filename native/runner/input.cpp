@@ -1,12 +1,10 @@
 #include "input.h"
 
-#include <arpa/inet.h>
+#include "space_packets.h"
+
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -16,93 +14,100 @@
 namespace sedge::runner {
 namespace {
 
-constexpr std::size_t kChunk = 1 << 16;
+constexpr std::size_t kChunk = 1 << 16; // no datagram is larger
+constexpr double kReopenS = 0.5;
 
-double now_s() {
-    timespec t{};
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+// What follows `prefix` in `text`; null where it does not begin so.
+const char* behind(const char* text, const char* prefix) {
+    const std::size_t length = std::strlen(prefix);
+    return std::strncmp(text, prefix, length) == 0 ? text + length : nullptr;
 }
 
 } // namespace
 
-// The memory of decoders is not cleared, so that a connection that never comes costs address space only.
 Input::Input(std::uint32_t max_channels, double idle_s, Ledger* ledger)
     : max_channels_(max_channels), idle_s_(idle_s), ledger_(ledger), turned_at_(now_s()),
-      bytes_(new std::uint8_t[kChunk]), streams_(kMaxConnections) {
-    for (Stream& stream : streams_) {
-        stream.buffer.reset(new std::uint8_t[StreamDecoder::buffer_bytes(max_channels)]);
-        stream.decoder = std::make_unique<StreamDecoder>(stream.buffer.get(), max_channels);
-    }
-}
+      bytes_(new std::uint8_t[kChunk]) {}
 
 Input::~Input() {
     for (const Stream& stream : streams_) {
-        if (stream.fd > 0) {
+        if (stream.fd > 0 && stream.fd != socket_.fd) {
             close(stream.fd);
         }
     }
-    if (listener_ >= 0) {
-        close(listener_);
+    if (socket_.fd >= 0) {
+        close(socket_.fd);
+    }
+}
+
+void Input::make_streams(std::size_t count, Carrier carrier, std::uint16_t apid) {
+    streams_ = std::vector<Stream>(count);
+    for (Stream& stream : streams_) {
+        stream.reader = make_reader(carrier, max_channels_, apid);
     }
 }
 
 const char* Input::open(const char* source) {
     if (std::strcmp(source, "stdin") == 0) {
+        make_streams(1, Carrier::stream, 0);
         streams_[0].fd = STDIN_FILENO;
         return nullptr;
     }
-    if (std::strncmp(source, "tcp:", 4) != 0) {
-        return "must be stdin, tcp:PORT or tcp:ADDRESS:PORT";
+    if (const char* where = behind(source, "tcp:")) {
+        kind_ = Kind::tcp;
+        make_streams(kMaxConnections, Carrier::stream, 0);
+        return open_server(where, SOCK_STREAM, static_cast<int>(kMaxConnections), &socket_);
     }
-    const char* address = source + 4;
-    const char* colon = std::strrchr(address, ':');
-    const char* digits = colon != nullptr ? colon + 1 : address;
-    char host[INET6_ADDRSTRLEN + 2] = "127.0.0.1";
-    if (colon != nullptr) {
-        const bool brackets = address[0] == '[' && colon[-1] == ']';
-        const std::size_t length = static_cast<std::size_t>(colon - address) - (brackets ? 2 : 0);
-        if (colon == address || length >= sizeof host) {
-            return "the address is malformed";
-        }
-        std::memcpy(host, address + (brackets ? 1 : 0), length);
-        host[length] = '\0';
+    if (const char* spec = behind(source, "ccsds:")) {
+        return open_packets(spec);
     }
-    char* end = nullptr;
-    const long port = std::strtol(digits, &end, 10);
-    if (digits[0] < '0' || digits[0] > '9' || *end != '\0' || port > 65535) {
-        return "the port must be 0 to 65535";
+    if (const char* spec = behind(source, "serial:")) {
+        return open_serial_line(spec);
     }
-    return listen_on(std::strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, static_cast<int>(port));
+    return "must be stdin, tcp:, ccsds:udp:, ccsds:tcp: or serial:, and where";
 }
 
-const char* Input::listen_on(const char* address, int port) {
-    sockaddr_in v4{};
-    sockaddr_in6 v6{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(static_cast<std::uint16_t>(port));
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = v4.sin_port;
-    const bool is_v4 = inet_pton(AF_INET, address, &v4.sin_addr) == 1;
-    const bool is_v6 = !is_v4 && inet_pton(AF_INET6, address, &v6.sin6_addr) == 1;
-    const bool loopback =
-        is_v4 ? ntohl(v4.sin_addr.s_addr) >> 24 == 127
-              : is_v6 && std::memcmp(&v6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0;
-    if (!loopback) {
-        return "frames carry no authentication yet, so only a loopback address such as 127.0.0.1 is bound";
+// udp:[ADDRESS:]PORT or tcp:[ADDRESS:]PORT, and ,apid=N.
+const char* Input::open_packets(const char* spec) {
+    const char* udp = behind(spec, "udp:");
+    const char* where = udp != nullptr ? udp : behind(spec, "tcp:");
+    if (where == nullptr) {
+        return "must be ccsds:udp:PORT or ccsds:tcp:PORT";
     }
-    sockaddr* where = is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
-    socklen_t size = is_v4 ? sizeof v4 : sizeof v6;
-    listener_ = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    const int yes = 1;
-    if (listener_ < 0 || setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
-        bind(listener_, where, size) != 0 || listen(listener_, static_cast<int>(kMaxConnections)) != 0 ||
-        getsockname(listener_, where, &size) != 0) {
-        return std::strerror(errno);
+    char address[64];
+    const std::size_t length = std::strcspn(where, ",");
+    if (length >= sizeof address) {
+        return "the address is malformed";
     }
-    const unsigned bound = ntohs(is_v4 ? v4.sin_port : v6.sin6_port);
-    std::snprintf(address_, sizeof address_, is_v4 ? "%s:%u" : "[%s]:%u", address, bound);
-    return nullptr;
+    std::memcpy(address, where, length);
+    address[length] = '\0';
+    unsigned long apid = kDefaultApid;
+    if (where[length] == ',') {
+        const char* number = behind(where + length, ",apid=");
+        char* end = nullptr;
+        apid =
+            number != nullptr && number[0] >= '0' && number[0] <= '9' ? std::strtoul(number, &end, 10) : 2047;
+        if (apid >= 2047 || *end != '\0') {
+            return "the option must be apid=N, 0 to 2046";
+        }
+    }
+    kind_ = udp != nullptr ? Kind::ccsds_udp : Kind::ccsds_tcp;
+    const bool stream = kind_ == Kind::ccsds_tcp;
+    make_streams(stream ? kMaxConnections : 1, stream ? Carrier::packets : Carrier::datagrams_of_packets,
+                 static_cast<std::uint16_t>(apid));
+    const char* wrong =
+        open_server(address, stream ? SOCK_STREAM : SOCK_DGRAM, static_cast<int>(kMaxConnections), &socket_);
+    if (!stream) {
+        streams_[0].fd = socket_.fd;
+    }
+    return wrong;
+}
+
+const char* Input::open_serial_line(const char* spec) {
+    kind_ = Kind::serial;
+    make_streams(1, Carrier::blocks, 0);
+    const char* wrong = parse_serial(spec, &line_);
+    return wrong != nullptr ? wrong : open_serial(line_, &streams_[0].fd);
 }
 
 // True; false on an error that ends the run.
@@ -119,10 +124,10 @@ bool Input::wait(int timeout_ms) {
             fds[count++] = {stream.fd, POLLIN, 0};
         }
     }
-    if (listener_ >= 0) {
-        fds[count] = {listener_, POLLIN, 0};
+    if (listens()) {
+        fds[count] = {socket_.fd, POLLIN, 0};
     }
-    const int ready = poll(fds, count + (listener_ >= 0 ? 1 : 0), timeout_ms);
+    const int ready = poll(fds, count + (listens() ? 1 : 0), timeout_ms);
     turned_at_ = now_s();
     if (ready < 0) {
         return errno == EINTR;
@@ -130,20 +135,35 @@ bool Input::wait(int timeout_ms) {
     for (nfds_t i = 0; i < count; ++i) {
         owners[i]->ready = fds[i].revents != 0;
         const double since = owners[i]->partial_since;
-        if (!owners[i]->ready && listener_ >= 0 && since >= 0.0 && turned_at_ - since > idle_s_) {
+        if (!owners[i]->ready && listens() && since >= 0.0 && turned_at_ - since > idle_s_) {
             ++numbers_.cut_off;
             owners[i]->finished = true;
-            owners[i]->decoder->finish();
+            owners[i]->reader->finish();
         }
     }
-    if (listener_ >= 0 && fds[count].revents != 0) {
+    if (listens() && fds[count].revents != 0) {
         accept_one();
+    }
+    if (kind_ == Kind::ccsds_udp && ready == 0) {
+        streams_[0].reader->expire(turned_at_ - idle_s_);
+        settle(streams_[0], false);
+    }
+    if (kind_ == Kind::serial && streams_[0].fd < 0) {
+        reopen();
     }
     return true;
 }
 
+// A device that went away, tried twice a second.
+void Input::reopen() {
+    if (turned_at_ >= try_at_) {
+        try_at_ = turned_at_ + kReopenS;
+        numbers_.reopened += open_serial(line_, &streams_[0].fd) == nullptr ? 1 : 0;
+    }
+}
+
 void Input::accept_one() {
-    const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int fd = accept4(socket_.fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) { // the peer left before it was accepted
         return;
     }
@@ -152,7 +172,7 @@ void Input::accept_one() {
             const int yes = 1;
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
             ++numbers_.connections;
-            *stream.decoder = StreamDecoder(stream.buffer.get(), max_channels_);
+            stream.reader->restart();
             stream.fd = fd;
             stream.finished = false;
             stream.partial_since = -1.0;
@@ -164,55 +184,76 @@ void Input::accept_one() {
     close(fd);
 }
 
-// Bytes read into bytes_; 0 when there are none now, or no more will come.
-std::size_t Input::read_some(Stream& stream) {
+// Bytes into bytes_, or none where the stream is finished; false when there are none now.
+bool Input::read_some(Stream& stream, std::size_t* bytes) {
+    *bytes = 0;
+    if (stream.finished) {
+        return true;
+    }
     const ssize_t n = read(stream.fd, bytes_.get(), kChunk);
-    if (n > 0) {
-        return static_cast<std::size_t>(n);
+    if (n > 0 || (n == 0 && kind_ == Kind::ccsds_udp)) {
+        *bytes = static_cast<std::size_t>(n);
+        return true;
     }
-    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        stream.finished = true;
-        stream.decoder->finish();
+    if (n < 0 && (errno == EAGAIN || errno == EINTR || kind_ == Kind::ccsds_udp)) {
+        return false;
     }
-    return 0;
+    if (kind_ == Kind::serial) { // the device is gone: what stands without an end has ended
+        close(stream.fd);
+        stream.fd = -1;
+        bytes_[0] = 0;
+        *bytes = 1;
+        return true;
+    }
+    stream.finished = true;
+    stream.reader->finish();
+    return true;
 }
 
 // After the frames of a chunk were taken: what was refused goes to the ledger; a finished stream is closed.
 void Input::settle(Stream& stream, bool any) {
-    const DecoderCounters& now = stream.decoder->counters();
-    ledger_->crc += now.crc_errors - stream.counted.crc_errors;
-    ledger_->header += now.header_errors - stream.counted.header_errors;
-    ledger_->truncated += now.incomplete - stream.counted.incomplete;
-    numbers_.decoded += now.frames - stream.counted.frames;
-    numbers_.garbage_bytes += now.garbage_bytes - stream.counted.garbage_bytes;
-    numbers_.truncated_bytes += now.truncated_bytes - stream.counted.truncated_bytes;
+    const Counts now = stream.reader->counts();
+    for (std::size_t i = 0; i < kCounts; ++i) {
+        const std::uint64_t growth = now[i] - stream.counted[i];
+        counts_[i] += growth;
+        if (i < kReasons) {
+            ledger_->refused[i] += growth;
+        }
+    }
     stream.counted = now;
-    if (stream.decoder->pending_bytes() == 0) {
+    if (stream.reader->pending_bytes() == 0) {
         stream.partial_since = -1.0;
     } else if (any || stream.partial_since < 0.0) {
         stream.partial_since = now_s();
     }
     if (stream.finished) {
-        if (listener_ >= 0) {
+        if (listens()) {
             close(stream.fd);
         }
-        ended_ = listener_ < 0;
+        ended_ = !listens();
         stream.fd = -1;
     }
 }
 
 void Input::cut_off() {
     for (Stream& stream : streams_) {
-        if (stream.fd >= 0) {
+        if (stream.fd >= 0 || kind_ == Kind::serial) {
             FrameView frame;
-            stream.decoder->finish();
-            while (stream.decoder->next(&frame)) { // whole frames behind a false header: they come too late
+            stream.reader->finish();
+            while (stream.reader->next(&frame)) { // whole frames behind a false header: they come too late
             }
             settle(stream, false);
         }
     }
 }
 
-Input::Numbers Input::numbers() const { return numbers_; }
+std::uint64_t Input::dropped_by_kernel() const {
+    constexpr int kMemInfo = 55;      // SO_MEMINFO, linux/asm-generic/socket.h
+    constexpr std::size_t kDrops = 8; // SK_MEMINFO_DROPS, linux/sock_diag.h
+    std::uint32_t told[9] = {};
+    socklen_t size = sizeof told;
+    const bool tells = socket_.fd >= 0 && getsockopt(socket_.fd, SOL_SOCKET, kMemInfo, told, &size) == 0;
+    return tells && size > kDrops * sizeof *told ? told[kDrops] : ~std::uint64_t{0};
+}
 
 } // namespace sedge::runner

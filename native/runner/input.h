@@ -1,11 +1,11 @@
-// Where frames come from: standard input, or a TCP server on a loopback address (no authentication yet, so
-// nothing else is bound). Every byte stream has a decoder of its own; one thread, nothing queued: a peer that
-// is faster than the runner waits.
+// Where frames come from: standard input, servers on a loopback address, a serial line. One thread, nothing
+// queued: a peer that is faster than the runner waits, where the transport has a way to make it wait.
 #ifndef LIBSEDGE_RUNNER_INPUT_H
 #define LIBSEDGE_RUNNER_INPUT_H
 
+#include "endpoint.h"
+#include "frame_reader.h"
 #include "ledger.h"
-#include "stream_decoder.h"
 
 #include <memory>
 #include <vector>
@@ -16,19 +16,24 @@ class Input {
 public:
     static constexpr std::size_t kMaxConnections = 8;
 
+    // What `libsedge-run --source` takes.
+    enum class Kind { stdin_stream, tcp, ccsds_tcp, ccsds_udp, serial };
+
     struct Numbers {
-        std::uint64_t connections, connections_refused, cut_off, decoded, garbage_bytes, truncated_bytes;
+        std::uint64_t connections, connections_refused, cut_off, reopened;
     };
 
-    // All memory is taken here. `idle_s`: a peer that stopped in the middle of a frame is cut off after it.
+    // `idle_s`: a peer that stopped in the middle of a frame is cut off after it, a frame whose segments stop
+    // coming is given up.
     Input(std::uint32_t max_channels, double idle_s, Ledger* ledger);
     ~Input();
     Input(const Input&) = delete;
     Input& operator=(const Input&) = delete;
 
-    // "stdin", "tcp:PORT" or "tcp:ADDRESS:PORT"; null, or what is wrong with it.
+    // Null, or what is wrong with `source`. All memory is taken here.
     const char* open(const char* source);
-    const char* address() const { return address_; } // "127.0.0.1:5600"; empty for stdin
+    const char* address() const { return socket_.address; } // "127.0.0.1:5600"; empty where nothing listens
+    Kind kind() const { return kind_; }
 
     // One turn of at most `timeout_ms`: hands every frame that came to `take(frame)`, which returns false to
     // stop. False when the run is to end: standard input ended, or `take` said so.
@@ -41,21 +46,25 @@ public:
         return go_on && !ended_;
     }
 
-    // The run ends now: what was cut off in the middle of a frame is refused as truncated.
+    // The run ends now: what was cut off in the middle of a frame is refused.
     void cut_off();
 
-    Numbers numbers() const;
+    const Numbers& numbers() const { return numbers_; }
+    const Counts& counts() const { return counts_; } // of all streams so far
+
+    // Datagrams that the kernel dropped because they were not read in time; ~0 where it does not tell.
+    std::uint64_t dropped_by_kernel() const;
 
 private:
+    static constexpr int kDatagramsATurn = 64;
+
     struct Stream {
         int fd = -1;
         bool ready = false;
         bool finished = false;
         double partial_since = -1.0; // seconds of the monotonic clock; negative: no frame is half here
-        std::unique_ptr<std::uint8_t[]> buffer;
-        std::unique_ptr<StreamDecoder> decoder;
-        DecoderCounters counted{};
-        std::size_t filled = 0; // of bytes_, still to be pushed
+        std::unique_ptr<FrameReader> reader;
+        Counts counted{};
     };
 
     // Reads what is there; frames of one chunk are taken before the next chunk is read.
@@ -64,38 +73,48 @@ private:
         if (stream.fd < 0 || !(stream.ready || stream.finished)) {
             return true;
         }
-        const std::uint8_t* bytes = bytes_.get();
-        std::size_t left = stream.finished ? 0 : read_some(stream);
         bool go_on = true;
         bool any = false;
-        do {
-            const std::size_t taken = stream.decoder->push(bytes, left);
-            bytes += taken;
-            left -= taken;
-            FrameView frame;
-            while (go_on && stream.decoder->next(&frame)) {
-                any = true;
-                go_on = take(frame);
-            }
-        } while (go_on && left > 0);
+        std::size_t left = 0;
+        for (int n = kind_ == Kind::ccsds_udp ? kDatagramsATurn : 1;
+             go_on && n > 0 && read_some(stream, &left); --n) {
+            const std::uint8_t* bytes = bytes_.get();
+            do {
+                const std::size_t taken = stream.reader->push(bytes, left);
+                bytes += taken;
+                left -= taken;
+                FrameView frame;
+                while (go_on && stream.reader->next(&frame)) {
+                    any = true;
+                    go_on = take(frame);
+                }
+            } while (go_on && left > 0);
+        }
         settle(stream, any);
         return go_on;
     }
 
-    const char* listen_on(const char* address, int port);
+    const char* open_serial_line(const char* spec);
+    const char* open_packets(const char* spec);
+    void make_streams(std::size_t count, Carrier carrier, std::uint16_t apid);
     bool wait(int timeout_ms);
+    void reopen();
     void accept_one();
-    std::size_t read_some(Stream& stream);
+    bool read_some(Stream& stream, std::size_t* bytes);
     void settle(Stream& stream, bool any);
+    bool listens() const { return kind_ == Kind::tcp || kind_ == Kind::ccsds_tcp; }
 
     std::uint32_t max_channels_;
     double idle_s_;
     Ledger* ledger_;
-    int listener_ = -1;
+    Kind kind_ = Kind::stdin_stream;
+    Socket socket_; // that listens, or whose datagrams are read
+    SerialLine line_;
+    double try_at_ = 0.0; // when a device that is away is opened again
     bool ended_ = false;
-    double turned_at_ = 0.0;
-    char address_[64] = "";
+    double turned_at_;
     Numbers numbers_{};
+    Counts counts_{};
     std::unique_ptr<std::uint8_t[]> bytes_;
     std::vector<Stream> streams_;
 };

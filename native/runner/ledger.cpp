@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace sedge::runner {
 
@@ -161,11 +162,14 @@ void Ledger::finish(End end) {
     }
 }
 
-std::uint64_t Ledger::received() const { return arrived_ + crc + header + truncated + wrong_stream; }
+std::uint64_t Ledger::rejected() const {
+    return std::accumulate(refused, refused + kReasons, wrong_stream + wrong_length);
+}
+
+std::uint64_t Ledger::received() const { return arrived_ + rejected() - wrong_length; }
 
 std::uint64_t Ledger::unaccounted() const {
-    return received() - (reported + unreported + duplicate + wrong_length + crc + header + truncated +
-                         wrong_stream + in_flight_);
+    return received() - (reported + unreported + duplicate + rejected() + in_flight_);
 }
 
 } // namespace sedge::runner

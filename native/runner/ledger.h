@@ -8,13 +8,16 @@
 #ifndef LIBSEDGE_RUNNER_LEDGER_H
 #define LIBSEDGE_RUNNER_LEDGER_H
 
+#include "counts.h"
+
 #include <cstddef>
 #include <cstdint>
 
 namespace sedge::runner {
 
 // Integers as sorted, disjoint, closed intervals. Over the limit the two lowest become one; membership
-// between their ends is then unknown.
+// between their ends is then unknown. Empty after clear(), or where its memory is 0; nothing else sets its
+// members, so that pages that are never needed are never touched.
 class IntervalSet {
 public:
     static constexpr std::size_t kLimit = 4096;
@@ -31,10 +34,10 @@ private:
     void erase(std::size_t at);
     void shrink();
 
-    std::size_t size_ = 0;
-    bool merged_ = false;
-    std::uint64_t unknown_up_to_ = 0;
-    std::uint64_t starts_[kLimit + 2]; // not set: pages that were never needed are never touched
+    std::size_t size_;
+    bool merged_;
+    std::uint64_t unknown_up_to_;
+    std::uint64_t starts_[kLimit + 2];
     std::uint64_t ends_[kLimit + 2];
 };
 
@@ -59,10 +62,12 @@ public:
 
     std::uint64_t received() const;
     std::uint64_t in_flight() const { return in_flight_; }
+    std::uint64_t rejected() const; // for any reason
     std::uint64_t unaccounted() const;
 
     // What was refused before it became a frame of this run.
-    std::uint64_t crc = 0, header = 0, truncated = 0, wrong_stream = 0;
+    std::uint64_t refused[kReasons] = {};
+    std::uint64_t wrong_stream = 0;
     std::uint64_t reported = 0, unreported = 0, duplicate = 0, wrong_length = 0;
 
     struct Forgotten {

@@ -45,7 +45,32 @@ bool parse_header(const std::uint8_t* p, std::uint32_t max_channels, FrameView* 
     return true;
 }
 
+// The CRC over the header's other fields and the payload, where a whole frame stands.
+bool crc_holds(const std::uint8_t* frame, std::size_t payload_bytes) {
+    const std::uint32_t computed =
+        crc32c(frame + kFrameHeaderBytes, payload_bytes, crc32c(frame, kCrcOffset));
+    return computed == load_u32(frame + kCrcOffset);
+}
+
 } // namespace
+
+FrameFault decode_frame(const std::uint8_t* data, std::size_t size, std::uint32_t max_channels,
+                        FrameView* frame) {
+    if (size < kFrameHeaderBytes) {
+        return FrameFault::truncated;
+    }
+    if (std::memcmp(data, kMagic, sizeof kMagic) != 0) {
+        return FrameFault::garbage;
+    }
+    if (!parse_header(data, max_channels, frame)) {
+        return FrameFault::header;
+    }
+    if (size != kFrameHeaderBytes + frame->payload_bytes) {
+        return FrameFault::truncated;
+    }
+    frame->payload = data + kFrameHeaderBytes;
+    return crc_holds(data, frame->payload_bytes) ? FrameFault::none : FrameFault::crc;
+}
 
 StreamDecoder::StreamDecoder(std::uint8_t* buffer, std::uint32_t max_channels, bool verify_crc)
     : buffer_(buffer), capacity_(buffer_bytes(max_channels)), max_channels_(max_channels),
@@ -135,8 +160,7 @@ StreamDecoder::Candidate StreamDecoder::examine(FrameView* frame) {
         return Candidate::incomplete;
     }
     frame->payload = start + kFrameHeaderBytes;
-    const std::uint32_t computed = crc32c(frame->payload, frame->payload_bytes, crc32c(start, kCrcOffset));
-    if (verify_crc_ && computed != load_u32(start + kCrcOffset)) {
+    if (verify_crc_ && !crc_holds(start, frame->payload_bytes)) {
         ++counters_.crc_errors;
         return Candidate::garbage;
     }

@@ -18,6 +18,7 @@ namespace sedge {
 
 constexpr std::size_t kFrameHeaderBytes = 56;
 constexpr std::uint32_t kFrameMaxChannels = 65536;
+constexpr std::size_t kFrameTagBytes = 16; // behind a signed frame
 
 enum class FrameDtype : std::uint8_t { uint16 = 1, float32 = 2 };
 
@@ -34,6 +35,15 @@ struct FrameView {
     const std::uint8_t* payload; // little-endian values; valid until the next push(), next() or finish()
     std::size_t payload_bytes;
 };
+
+// What keeps bytes that stand apart (a datagram, a block) from being a frame; edge/libsedge/frame.py has the
+// same order.
+enum class FrameFault : std::uint8_t { none, truncated, garbage, header, crc };
+
+// The one frame that these bytes are, exactly. `frame` is set where there is none of these faults; its
+// payload points into `data`.
+FrameFault decode_frame(const std::uint8_t* data, std::size_t size, std::uint32_t max_channels,
+                        FrameView* frame);
 
 // After finish() and the last next(): bytes pushed = bytes of frames + garbage_bytes + truncated_bytes.
 struct DecoderCounters {

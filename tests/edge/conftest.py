@@ -70,6 +70,19 @@ def _graph() -> Any:
 
 
 @pytest.fixture(scope="session")
+def runner_program(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`libsedge-run` of the tiny model on the axis of runner_tools; compiled once."""
+    from libsedge_native.runner import build
+    from runner_tools import AXIS
+
+    out = tmp_path_factory.mktemp("runner") / "libsedge-run"
+    text = build(tiny_model.open(), out, axis=AXIS)
+    assert f"sha256   {tiny_model.open().digest}" in text
+    assert "goldens, weights and canary hold" in text
+    return out
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     pytest.importorskip("libsedge_native.generate", reason="the generator is not installed")
     return build_tiny_model(tmp_path_factory.mktemp("bundle"))

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from libsedge.classifier import Classifier
+from libsedge.decider import Instrument
+from libsedge.drift import LINES_NM
 from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
 from libsedge.journal import Journal, Record
 from libsedge.pipeline import Pipeline
 from libsedge.report import Report
 from libsedge.sinks.base import Sink
-from libsedge.sources.base import Axis
+from libsedge.sources.base import Axis, Source
 from libsedge.sources.tcp import TcpSource
 
-CHANNELS = 900
-AXIS_NM = np.linspace(235.0, 860.0, CHANNELS)
+#: fine around the lines that a drift is followed by, coarse elsewhere, with gaps in between; 900 pixels
+_FINE = [np.linspace(nm - 1.5, nm + 1.5, 50) for nm in LINES_NM]
+_COARSE = [nm for nm in np.linspace(235.0, 860.0, 620) if np.abs(LINES_NM - nm).min() > 1.6]
+AXIS_NM = np.sort(np.concatenate([*_FINE, _COARSE[:600]]))
+CHANNELS = len(AXIS_NM)
 MASK = np.ones(CHANNELS, bool)
 MASK[40:43] = False
 AXIS = Axis(AXIS_NM, MASK, 60000.0)
@@ -30,7 +37,7 @@ STREAM = 0xC0FFEE01
 
 
 def plasma(n: int, seed: int) -> np.ndarray:
-    """Lines on a noisy background, counts float32 [n, 900]; nothing physical."""
+    """Lines on a noisy background, counts float32 [n, CHANNELS]; nothing physical."""
     rng = np.random.default_rng(seed)
     counts = rng.normal(500.0, 10.0, (n, CHANNELS))
     for row in counts:
@@ -103,26 +110,43 @@ class Kept(Sink):
         pass
 
 
-def python_run(classifier: Classifier, data: bytes, folder: Path) -> tuple[list[Record], Report]:
-    """The Python runtime, fed over TCP: its records and its account."""
-    source = TcpSource(0, axis=AXIS)
+def python_run(
+    classifier: Classifier,
+    feed: bytes | Callable[[Source], None],
+    folder: Path,
+    source: Source | None = None,
+    instrument: Instrument | None = None,
+) -> tuple[list[Record], Report]:
+    """The Python runtime, fed bytes over TCP or by `feed(source)`: its records and its account."""
+    server = source or TcpSource(0, axis=AXIS)
     kept, journal = Kept(), Journal(folder / "run.db", model=classifier.digest)
-    pipeline = Pipeline(source, classifier, journal, [kept])
+    pipeline = Pipeline(server, classifier, journal, [kept], instrument=instrument)
 
-    def send() -> None:
-        with socket.create_connection(("127.0.0.1", source.port)) as sock:
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-            while sock.recv(1 << 16):  # acknowledgements, until the server has done everything and closes
-                pass
-        pipeline.stop()
+    def work() -> None:
+        try:
+            if isinstance(feed, bytes):
+                send_tcp(str(server.address), feed)
+            else:
+                feed(server)
+        finally:
+            pipeline.stop()
 
-    peer = threading.Thread(target=send)
+    peer = threading.Thread(target=work)
     peer.start()
     report = pipeline.run()
     peer.join()
     journal.close()
     return kept.records, report
+
+
+def send_tcp(address: str, data: bytes) -> None:
+    """All of it, and then until the server has done everything and closes."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(1 << 16):  # acknowledgements, of the Python runtime
+            pass
 
 
 @dataclass(frozen=True)
@@ -134,12 +158,20 @@ class Said:
     account: dict[str, Any]
     source: dict[str, Any]
     stderr: str
+    instrument: dict[str, float]
 
 
 def said(code: int, out: bytes, err: bytes) -> Said:
     lines = [json.loads(line) for line in out.splitlines()]
     last = lines.pop() if lines and "account" in lines[-1] else {}
-    return Said(code, lines, last.get("account", {}), last.get("source", {}), err.decode())
+    return Said(
+        code,
+        lines,
+        last.get("account", {}),
+        last.get("source", {}),
+        err.decode(),
+        last.get("instrument", {}),
+    )
 
 
 def run_stdin(program: Path, data: bytes, *arguments: object, prefix: Iterable[str] = ()) -> Said:
@@ -147,6 +179,32 @@ def run_stdin(program: Path, data: bytes, *arguments: object, prefix: Iterable[s
     command = [*prefix, str(program), *map(str, arguments)]
     done = subprocess.run(command, input=data, capture_output=True, timeout=120, check=False)
     return said(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def running(
+    program: Path, *arguments: object, prefix: Iterable[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], Said]]]:
+    """The program in the background, and how it is ended."""
+    command = [*prefix, str(program), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+
+        def end() -> Said:
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+            return said(process.returncode, out, err)
+
+        try:
+            yield process, end
+        finally:
+            process.kill()
+
+
+def address_of(process: subprocess.Popen[bytes]) -> str:
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert line.startswith("listening on 127.0.0.1:"), line
+    return line.split()[-1]
 
 
 def comparable(ledger: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +16,8 @@ import numpy as np
 import pytest
 from libsedge.bundle import Bundle
 from libsedge.classifier import REASONS, Classifier, exp_table
-from libsedge.errors import ToolchainError
 from libsedge.frame import Frame, encode
 from runner_tools import (
-    AXIS,
     AXIS_NM,
     MASK,
     STREAM,
@@ -43,15 +39,9 @@ def opened(tiny_model: Any) -> Bundle:
     return tiny_model.open()
 
 
-@pytest.fixture(scope="module")
-def program(opened: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from libsedge_native.runner import build
-
-    out = tmp_path_factory.mktemp("runner") / "libsedge-run"
-    text = build(opened, out, axis=AXIS)
-    assert f"sha256   {opened.digest}" in text
-    assert "goldens, weights and canary hold" in text
-    return out
+@pytest.fixture
+def program(runner_program: Path) -> Path:
+    return runner_program
 
 
 @pytest.fixture
@@ -408,76 +398,3 @@ def test_more_epochs_than_memory_are_summed(program: Path) -> None:
     assert sorted(stream["epoch"] for stream in account["streams"]) == list(range(4, 20))
     assert account["forgotten_epochs"] == {"epochs": 4, "unique": 8, "gaps": 4, "duplicates": 0}
     assert account["rejected"] == {"wrong_length": 40}
-
-
-#: the others with LIBSEDGE_ALL_TARGETS=1: they take a while to compile
-FOREIGN = ["aarch64-linux", "armv7-linux", "s390x-linux", "ppc64-linux"]
-
-
-@pytest.mark.parametrize("name", FOREIGN if os.environ.get("LIBSEDGE_ALL_TARGETS") else FOREIGN[:1])
-def test_static_program_of_another_machine_decides_the_same(
-    program: Path, opened: Bundle, tmp_path: Path, name: str
-) -> None:
-    """Under qemu-user; s390x and ppc64 are big-endian."""
-    from libsedge_native.runner import build, emulator
-    from libsedge_native.targets import TARGETS
-
-    machine = TARGETS[name]
-    if machine.native or None in (shutil.which(machine.compiler), shutil.which(machine.emulator)):
-        pytest.skip(f"{machine.compiler} and {machine.emulator} are needed, on another machine")
-    out = tmp_path / "foreign"
-    build(opened, out, axis=AXIS, static=True, target=name)
-    data = stream_bytes(frames(100, 8), 0.3, 8)
-    host = run_stdin(program, data)
-    for isa in (*machine.isas, "scalar"):
-        foreign = run_stdin(out, data, "--isa", isa, prefix=emulator(machine))
-        assert (foreign.rows, foreign.account) == (host.rows, host.account), isa
-    assert len(foreign.rows) > 50
-
-
-def test_a_bundle_is_verified_first_and_a_failed_build_leaves_nothing(
-    opened: Bundle, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from click.testing import CliRunner
-    from libsedge_native.runner import build, build_runner
-
-    monkeypatch.setenv("LIBSEDGE_HOME", str(tiny_model.home))
-    changed = bytearray(tiny_model.path.read_bytes())
-    changed[len(changed) // 2] ^= 1
-    (tmp_path / "changed.sedge").write_bytes(changed)
-    out = tmp_path / "libsedge-run"
-    result = CliRunner().invoke(build_runner, [str(tmp_path / "changed.sedge"), "-o", str(out)])
-    assert result.exit_code != 0
-    assert not out.exists()
-    with pytest.raises(ToolchainError, match="native"):
-        build(opened, out, source_tree=tmp_path)
-    monkeypatch.setenv("CXX", "false")
-    with pytest.raises(ToolchainError, match="failed"):
-        build(opened, out)
-    monkeypatch.delenv("CXX")
-    with pytest.raises(ToolchainError, match="must be one of"):
-        build(opened, out, target="abacus")
-    assert not out.exists()
-    arguments = [str(tiny_model.path), "-o", str(tmp_path / "new"), "--emit", "--isas", "scalar"]
-    emitted = CliRunner().invoke(build_runner, arguments)
-    assert emitted.exit_code == 0, emitted.output
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    cmake, ninja = (shutil.which(name, path=path) for name in ("cmake", "ninja"))
-    if cmake is None or ninja is None:
-        pytest.skip("cmake and ninja are needed for the last part")
-    flags = (
-        "-DCMAKE_BUILD_TYPE=Debug",
-        "-DSEDGE_PYTHON=OFF",
-        "-DSEDGE_TESTS=OFF",
-        f"-DSEDGE_RUNNER_DIR={tmp_path / 'new'}",
-    )
-    root = Path(__file__).parents[2]
-    built = tmp_path / "build"
-    for command in (
-        (cmake, "-S", root, "-B", built, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *flags),
-        (cmake, "--build", built, "--target", "libsedge-run"),
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    check = subprocess.run([built / "libsedge-run", "--check"], capture_output=True, text=True, check=True)
-    assert "isa      scalar\n" in check.stdout

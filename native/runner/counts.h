@@ -1,0 +1,43 @@
+// What a source counts: frames that came and could not be decoded, by reason, and numbers for the account.
+// The names are those of the Python runtime's sources.
+#ifndef LIBSEDGE_RUNNER_COUNTS_H
+#define LIBSEDGE_RUNNER_COUNTS_H
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace sedge::runner {
+
+enum Count : std::size_t {
+    kCrc,
+    kGarbage,
+    kHeader,
+    kIncomplete,
+    kStuffing,
+    kTooLong,
+    kTruncated,
+    kReasons, // those above are reasons of a refusal
+    kDecoded = kReasons,
+    kGarbageBytes,
+    kTruncatedBytes,
+    kTooLongBytes,
+    kMessages,
+    kMessageBytes,
+    kPackets,
+    kPacketsDamaged,
+    kPacketsOther,
+    kSegmentsAgain,
+    kCounts
+};
+
+constexpr const char* kCountNames[kCounts] = {
+    "crc",           "garbage", "header",          "incomplete",      "stuffing",       "too_long",
+    "truncated",     "decoded", "garbage_bytes",   "truncated_bytes", "too_long_bytes", "messages",
+    "message_bytes", "packets", "packets_damaged", "packets_other",   "segments_again"};
+
+using Counts = std::array<std::uint64_t, kCounts>;
+
+} // namespace sedge::runner
+
+#endif

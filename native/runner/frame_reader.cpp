@@ -1,0 +1,80 @@
+#include "frame_reader.h"
+
+#include "block_reader.h"
+#include "packet_reader.h"
+
+#include <ctime>
+
+namespace sedge::runner {
+namespace {
+
+// Frames back to back.
+class StreamReader : public FrameReader {
+public:
+    // The memory is not cleared, so that a connection that never comes costs address space only.
+    explicit StreamReader(std::uint32_t max_channels)
+        : max_channels_(max_channels), buffer_(new std::uint8_t[StreamDecoder::buffer_bytes(max_channels)]),
+          decoder_(buffer_.get(), max_channels) {}
+
+    std::size_t push(const std::uint8_t* data, std::size_t size) override {
+        return decoder_.push(data, size);
+    }
+    bool next(FrameView* frame) override { return decoder_.next(frame); }
+    void finish() override { decoder_.finish(); }
+    void restart() override { decoder_ = StreamDecoder(buffer_.get(), max_channels_); }
+    std::size_t pending_bytes() const override { return decoder_.pending_bytes(); }
+
+    Counts counts() const override {
+        const DecoderCounters& its = decoder_.counters();
+        Counts counts{};
+        counts[kCrc] = its.crc_errors;
+        counts[kHeader] = its.header_errors;
+        counts[kTruncated] = its.incomplete;
+        counts[kDecoded] = its.frames;
+        counts[kGarbageBytes] = its.garbage_bytes;
+        counts[kTruncatedBytes] = its.truncated_bytes;
+        return counts;
+    }
+
+private:
+    std::uint32_t max_channels_;
+    std::unique_ptr<std::uint8_t[]> buffer_;
+    StreamDecoder decoder_;
+};
+
+} // namespace
+
+std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid) {
+    switch (carrier) {
+    case Carrier::blocks:
+        return std::make_unique<BlockReader>(max_channels);
+    case Carrier::packets:
+        return std::make_unique<PacketStreamReader>(max_channels, apid);
+    case Carrier::datagrams_of_packets:
+        return std::make_unique<PacketDatagramReader>(max_channels, apid);
+    case Carrier::stream:
+        break;
+    }
+    return std::make_unique<StreamReader>(max_channels);
+}
+
+Count reason_of(FrameFault fault) {
+    switch (fault) {
+    case FrameFault::crc:
+        return kCrc;
+    case FrameFault::garbage:
+        return kGarbage;
+    case FrameFault::truncated:
+        return kTruncated;
+    default:
+        return kHeader;
+    }
+}
+
+double now_s() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+} // namespace sedge::runner

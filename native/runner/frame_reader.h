@@ -1,0 +1,52 @@
+// From the bytes of a transport to frames. One reader a connection; all memory is taken when it is made.
+#ifndef LIBSEDGE_RUNNER_FRAME_READER_H
+#define LIBSEDGE_RUNNER_FRAME_READER_H
+
+#include "counts.h"
+#include "stream_decoder.h"
+
+#include <memory>
+
+namespace sedge::runner {
+
+class FrameReader {
+public:
+    virtual ~FrameReader() = default;
+
+    // Takes bytes and returns their number; next() until it is false, then the others. Where the transport
+    // keeps messages apart this is one message, taken whole.
+    virtual std::size_t push(const std::uint8_t* data, std::size_t size) = 0;
+
+    // The next frame, valid until the next call of anything; false: more bytes are needed.
+    virtual bool next(FrameView* frame) = 0;
+
+    // No more bytes will come; next() gives what stood behind damage.
+    virtual void finish() = 0;
+
+    // A new peer: nothing is held, every count is 0.
+    virtual void restart() = 0;
+
+    // Give up frames whose first part came before this time of the monotonic clock, s.
+    virtual void expire(double) {}
+
+    // Bytes held back: the beginning of what may become a frame.
+    virtual std::size_t pending_bytes() const = 0;
+
+    virtual Counts counts() const = 0;
+};
+
+enum class Carrier { stream, blocks, packets, datagrams_of_packets };
+
+// A reader of frames of at most `max_channels`: back to back, in COBS blocks, in space packets back to back,
+// in datagrams of space packets.
+std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid);
+
+// The reason under which a fault is counted; not of `none`.
+Count reason_of(FrameFault fault);
+
+// Seconds of the monotonic clock.
+double now_s();
+
+} // namespace sedge::runner
+
+#endif
