@@ -60,10 +60,11 @@ def _address(buffers: Sequence[Buffer], place: Place, ctype: str, const: bool) -
 
 def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
     """A whole layer at once."""
+    places = [step.target] + ([step.scratch] if step.scratch else [])
     return {
         "name": step.name,
         "sources": ", ".join(_address(buffers, place, step.source_type, True) for place in step.sources),
-        "target": _address(buffers, step.target, step.target_type, False),
+        "targets": ", ".join(_address(buffers, place, step.target_type, False) for place in places),
         "shown": step.shown,
     }
 
@@ -71,6 +72,7 @@ def _call(step: Step, buffers: Sequence[Buffer]) -> dict[str, Any]:
 def _step(kernel: Kernel, step: Step, streamed: bool) -> dict[str, Any]:
     inputs = ["x", "x2"][: len(step.sources)]
     lined = streamed and step.sources[0].buffer != INPUT
+    words = [*(["scratch"] if step.scratch else []), *(f"constants.{c.name}" for c in step.constants)]
     types = ["Line&"] if lined else [f"const {step.source_type}*"] * len(inputs)
     return {
         **_call(step, kernel.buffers),
@@ -79,8 +81,8 @@ def _step(kernel: Kernel, step: Step, streamed: bool) -> dict[str, Any]:
         "template": f"sedge::{kernel.isa}::{step.kind}{'_rows' if streamed else ''}<shape_{step.name}>",
         "inputs": ", ".join(inputs),
         "parameters": ", ".join(f"{ctype} {name}" for ctype, name in zip(types, inputs, strict=True)),
-        "arguments": "".join(f", constants.{c.name}" for c in step.constants),
-        "target_type": step.target_type,
+        "arguments": "".join(f", {word}" for word in words),
+        "outputs": f"{step.target_type}* y" + (f", {step.target_type}* scratch" if step.scratch else ""),
         "streamed": streamed,
     }
 

@@ -157,6 +157,13 @@ class Step:
     #: (channels, length) of a [channels][length] target that a trace may show, or None
     shown: tuple[int, int] | None = None
     flow: Flow | None = None
+    #: memory of its own while it runs, or None
+    scratch: Place | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All that it reads or writes."""
+        return (*self.sources, self.target, *([self.scratch] if self.scratch else []))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ NAME = 18
 
 
 def _rows(kernel: Kernel, step: Step, number: int) -> str:
-    """Which part of its layer a buffer holds."""
+    """Which part of the layer that a step makes its target holds."""
     if step.flow is None or step.flow.row == 0:
         return "sums" if step.target_type == "int32_t" else "whole"
     if kernel.sweep is None or number >= kernel.sweep.steps - 1:
@@ -30,19 +30,19 @@ def _chart(kernel: Kernel) -> list[str]:
     streamed = kernel.sweep.steps if kernel.sweep else 0
     columns = [kernel.steps[:streamed]] if streamed else []
     columns += [(step,) for step in kernel.steps[streamed:]]
-    makers = {step.target.buffer: (i, step) for i, step in reversed(list(enumerate(kernel.steps)))}
+    numbered = list(enumerate(kernel.steps))
+    makers = {step.target.buffer: (i, step, _rows(kernel, step, i)) for i, step in reversed(numbered)}
+    makers |= {step.scratch.buffer: (i, step, "scratch") for i, step in numbered if step.scratch}
     lines = []
     for number, ((first, last), buffer) in enumerate(zip(lifetimes(kernel), kernel.buffers, strict=True)):
-        i, step = makers[number]
+        i, step, holds = makers[number]
         alive = [
             any(first <= kernel.steps.index(s) <= last for s in column)
             or (streamed > 0 and i < streamed and n == 0)
             for n, column in enumerate(columns)
         ]
         drawn = "".join("#" if now else "." for now in alive)
-        lines.append(
-            f"  {step.name:<{NAME}} {buffer.offset:>8,} {buffer.bytes:>8,}  {_rows(kernel, step, i):<28} {drawn}"
-        )
+        lines.append(f"  {step.name:<{NAME}} {buffer.offset:>8,} {buffer.bytes:>8,}  {holds:<28} {drawn}")
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from libsedge_native.float_bound import error_bound
 from libsedge_native.float_graph import dequantised
 from libsedge_native.generate import GeneratedModel, default_goldens, generate
 from libsedge_native.ir import REAL, Conv1d, Dense, Flatten, GlobalAveragePool, Graph, MaxPool1d, Tensor
+from libsedge_native.lowered import ALIGN
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.onnx_float import read_float_onnx
 from libsedge_native.passes import lower
 from libsedge_native.passes.float_toom import POINTS, Scheme
+from libsedge_native.passes.plan_memory import lifetimes
 from libsedge_native.random_graph import random_graph
 from numpy.typing import NDArray
 
@@ -108,6 +111,20 @@ def test_every_convolution_of_stride_one_takes_a_scheme_and_only_those() -> None
     words = [line.split(":")[0] for step in kernel.steps for line in step.comment if "Toom-Cook" in line]
     assert [line.split(", ")[1] for line in words] == ["7)", "5)", "3)"]
     assert not any("Toom-Cook" in line for s in lower(product_net()).kernels[-1].steps for line in s.comment)
+
+
+def test_scratch_takes_memory_only_while_its_step_runs() -> None:
+    """No two buffers in use at once overlap, and the arena is what the hungriest step needs, whatever runs before."""
+    for kernel in lower(product_net(1800)).kernels:
+        spans, places = lifetimes(kernel), [(b.offset, b.offset + b.bytes) for b in kernel.buffers]
+        needs = []
+        for i in range(len(kernel.steps)):
+            alive = sorted(p for p, (first, last) in zip(places, spans, strict=True) if first <= i <= last)
+            assert all(end <= start for (_, end), (start, _) in pairwise(alive))
+            needs.append(sum(-(-(end - start) // ALIGN) * ALIGN for start, end in alive))
+        assert kernel.arena_bytes == max(needs)
+    scratch = [step.scratch for step in lower(product_net(1800)).kernels[0].steps]
+    assert sum(place is not None for place in scratch) == 3
 
 
 @pytest.mark.parametrize("length", [179, 333])

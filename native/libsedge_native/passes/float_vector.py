@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from libsedge_native.ir import INPUT as GRAPH_INPUT
 from libsedge_native.ir import Add, AveragePool1d, Concat, Conv1d, GlobalAveragePool, MaxPool1d, Tensor
-from libsedge_native.lowered import ALIGN, INPUT, LOGITS, Constant, Place, Program, Stage
+from libsedge_native.lowered import INPUT, LOGITS, Constant, Place, Program, Stage
 from libsedge_native.passes.describe import describe
 from libsedge_native.passes.float_toom import Scheme, at_points, choose_scheme
 from libsedge_native.passes.lowering import Value, VectorLowering, padded_to, split_wide_pools
@@ -22,9 +22,6 @@ FLOAT = 4
 #: places in its weights where a dense layer reads at once: independent sums, so that no multiply-add waits for the
 #: one in front of it (1 to 8 measured alike where the weights do not fit the cache)
 STREAMS = 4
-
-#: floats of a cache line
-LINE = ALIGN // FLOAT
 
 
 def is_depthwise(conv: Conv1d, isa: VectorIsa) -> bool:
@@ -75,13 +72,12 @@ class _Lowering(VectorLowering):
             "y_right": max((conv.pads[1] for conv in convs), default=0),
         }
 
-    def value(self, name: str, length: int, width: int, scratch: int = 0) -> tuple[int, dict[str, int]]:
-        """A new buffer for `length` positions and floats of scratch behind them; returns it and what to write."""
+    def value(self, name: str, length: int, width: int) -> tuple[int, dict[str, int]]:
+        """A new buffer for `length` positions; returns it and what to write."""
         margins = self.margins(name)
-        size = padded_to((length + sum(margins.values())) * width, LINE)
-        buffer = self.buffer((size + scratch) * FLOAT)
+        buffer = self.buffer((length + sum(margins.values())) * width * FLOAT)
         self.values[name] = Value(buffer, width, margins["y_left"])
-        return buffer, {"channels": width, **margins, **({"scratch": size} if scratch else {})}
+        return buffer, {"channels": width, **margins}
 
     def input(self, x: Tensor) -> None:
         """Transposed, or read as it is where that is the same."""
@@ -179,8 +175,8 @@ class _Lowering(VectorLowering):
         tile = choose_tile(isa, channels // isa.lanes, tiles, 1)
         assert tile is not None
         wide = tile.vectors * isa.lanes
-        scratch = scheme.points * tile.rows * (width + wide)
-        target, written = self.value(stage.name, stage.y.length, channels, padded_to(scratch, LINE))
+        target, written = self.value(stage.name, stage.y.length, channels)
+        scratch = self.buffer(scheme.points * tile.rows * (width + wide) * FLOAT)
         pairs = (*scheme.quarters, 0, 0, 0)
         shape = {
             "out_length": stage.y.length,
@@ -202,7 +198,8 @@ class _Lowering(VectorLowering):
         )
         source = self.source(stage.inputs[0], conv.pads[0])
         constants = self.constants(stage, conv, weight)
-        self.add("conv1d_toom", stage.name, (*describe(stage), words), shape, (source,), target, constants)
+        comment = (*describe(stage), words)
+        self.add("conv1d_toom", stage.name, comment, shape, (source,), target, constants, scratch=scratch)
 
     def depthwise(self, stage: Stage, conv: Conv1d) -> None:
         width = self.values[stage.inputs[0]].width

@@ -82,15 +82,15 @@ class Lowering:
         types: tuple[str, str] | None = None,
         shown: tuple[int, int] | None = None,
         flow: Flow | None = None,
+        scratch: int | None = None,
     ) -> None:
-        """A step; types : of its sources and its target, those of an activation by default."""
+        """A step; types : of its sources and its target, those of an activation by default; scratch : a buffer."""
         source_type, target_type = types or (self.CTYPE, self.CTYPE)
-        items = tuple(shape.items())
         step = Step(
             kind,
             name,
             comment,
-            items,
+            tuple(shape.items()),
             constants,
             sources,
             Place(target),
@@ -98,6 +98,7 @@ class Lowering:
             target_type,
             shown,
             flow,
+            None if scratch is None else Place(scratch),
         )
         self.steps.append(step)
 
