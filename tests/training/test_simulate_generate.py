@@ -267,3 +267,15 @@ def test_command(tmp_path: Path, reference: bytes) -> None:
 def test_command_refusals(arguments: list[str]) -> None:
     result = CliRunner().invoke(simulate, arguments)
     assert isinstance(result.exception, ConfigError)
+
+
+def test_more_targets_of_a_material_leave_the_first_as_it_is(tmp_path: Path, reference: bytes) -> None:
+    (tmp_path / "one.h5").write_bytes(reference)
+    plan = replace(_plan(materials=("calcite",)), targets=3)
+    generate.run(plan, tmp_path / "three.h5", jobs=1)
+    with StoreReader(tmp_path / "one.h5") as one, StoreReader(tmp_path / "three.h5") as three:
+        rows = list(three)
+        assert [row.specimen for row in rows[::6]] == ["calcite", "calcite, target 2", "calcite, target 3"]
+        first = [row.counts for row in one if row.specimen == "calcite"]
+        np.testing.assert_array_equal(first, [row.counts for row in rows[:6]])
+        assert not np.array_equal(rows[0].counts, rows[6].counts)

@@ -15,7 +15,7 @@ from libsedge_training.spectra import SpectraSet
 CONFIG = zones.ZonesConfig()
 SCENE = zones.SCENE
 SPECTROMETER = Spectrometer(InstrumentConfig())
-ZERO = np.zeros(1)
+ZERO, AVERAGE = np.zeros(1), np.zeros((1, SCENE.directions))
 
 
 def _composition(name: str) -> dict[str, float]:
@@ -25,14 +25,14 @@ def _composition(name: str) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def basalt() -> zones.ZonesTable:
     composition = _composition("BHVO-2G")
-    varied = plasma.direction(composition, CONFIG.spread, np.random.default_rng(1))
+    varied = plasma.directions(composition, CONFIG.spread, SCENE.directions, np.random.default_rng(1))
     return zones.state_table(composition, varied, SPECTROMETER.bands, CONFIG)
 
 
 def _spectrum(states: zones.ZonesTable, distance: float, law: scene.SceneConfig) -> np.ndarray:
     """Photo-electrons without noise, drift and gain."""
     x = scene.ln_irradiance(distance, law)
-    return SPECTROMETER.electrons(states.radiance(ZERO + x, ZERO, ZERO, ZERO), np.zeros((1, 3)))[0]
+    return SPECTROMETER.electrons(states.radiance(ZERO + x, ZERO, ZERO, AVERAGE), np.zeros((1, 3)))[0]
 
 
 def _line(spectrum: np.ndarray, centre: float, half: float) -> float:
@@ -45,13 +45,14 @@ def _line(spectrum: np.ndarray, centre: float, half: float) -> float:
 def test_interpolation_against_direct_computation(basalt: zones.ZonesTable) -> None:
     """Along the distance within 2 % of the total; with fluctuations of one to two standard deviations, 5 %."""
     composition = _composition("BHVO-2G")
-    varied = plasma.direction(composition, CONFIG.spread, np.random.default_rng(1))
+    varied = plasma.directions(composition, CONFIG.spread, SCENE.directions, np.random.default_rng(1))
 
     def difference(distance: float, t: float, n: float, c: float, wrong: float = 0.0) -> float:
         x = scene.ln_irradiance(distance, SCENE)
-        parts = {e: f * np.exp(c * varied[e]) for e, f in composition.items()}
+        parts = plasma.moved(composition, varied[1], c)
         direct = zones.emission(parts, x, t, n, SPECTROMETER.bands, CONFIG)
-        table = basalt.radiance(ZERO + x + wrong, ZERO + t, ZERO + n, ZERO + c)[0]
+        along = AVERAGE + c * np.eye(SCENE.directions)[1]
+        table = basalt.radiance(ZERO + x + wrong, ZERO + t, ZERO + n, along)[0]
         return float(np.abs(table - direct).sum() / direct.sum())
 
     for distance in (1.545, 2.3, 3.3, 6.5):
@@ -63,13 +64,15 @@ def test_interpolation_against_direct_computation(basalt: zones.ZonesTable) -> N
 
 
 def test_nodes_of_the_table_are_exact(basalt: zones.ZonesTable) -> None:
-    inner = ZERO + CONFIG.span * zones.NODES[1]
+    inner = ZERO + zones.NODES[1]
     np.testing.assert_allclose(
-        np.log(basalt.radiance(inner, ZERO, ZERO, ZERO)[0]), basalt.log_radiance[1], rtol=0, atol=1e-12
+        np.log(basalt.radiance(inner, ZERO, ZERO, AVERAGE)[0]), basalt.log_radiance[1], rtol=0, atol=1e-12
     )
-    moved = basalt.radiance(inner, ZERO + CONFIG.step_t, ZERO - CONFIG.step_n, ZERO + 1)[0]
+    moved = basalt.radiance(inner, ZERO + CONFIG.step_t, ZERO - CONFIG.step_n, AVERAGE + 1)[0]
     expected = basalt.log_radiance[1] + CONFIG.step_t * basalt.by_t[0] - CONFIG.step_n * basalt.by_n
-    np.testing.assert_allclose(np.log(moved), expected + basalt.by_composition, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.log(moved), expected + basalt.by_composition.sum(axis=0), rtol=0, atol=1e-12
+    )
 
 
 def _contrast(states: zones.ZonesTable, law: scene.SceneConfig) -> list[float]:
@@ -102,6 +105,22 @@ def test_core_and_periphery_add_up() -> None:
     assert both[0] / core[0] > both[1] / core[1]
 
 
+def test_the_rim_takes_light_from_resonance_lines() -> None:
+    """In front of the core: Ca II K loses, Ca II 318 (lower level at 3.1 eV) does not; behind it, it would add."""
+    bands = SPECTROMETER.bands
+    wavelength = np.concatenate([band.grid for band in bands])
+
+    def lines(length: float) -> list[float]:
+        config = replace(CONFIG, periphery_weight=0.0, early_weight=0.0, rim_length_m=length)
+        spectrum = zones.emission({"Ca": 0.1, "O": 0.9}, 0.0, 0.0, 0.0, bands, config)
+        return [float(spectrum[np.abs(wavelength - c) < 0.3].max()) for c in (393.477, 318.0)]
+
+    bare, thin, rim = lines(0.0), lines(1e-12), lines(CONFIG.rim_length_m)
+    assert thin == pytest.approx(bare, rel=5e-3)
+    assert rim[0] < 0.8 * bare[0]
+    assert rim[1] == pytest.approx(bare[1], rel=0.05)
+
+
 def test_the_fit_recovers_a_plasma_that_was_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against spectra of a known configuration, least squares goes back towards it from a wrong start."""
     monkeypatch.setattr(fit, "LINES", tuple(x for x in fit.LINES if x.name[:2] in ("Ca", "Mg", "O ")))
@@ -124,7 +143,7 @@ def test_the_fit_recovers_a_plasma_that_was_moved(monkeypatch: pytest.MonkeyPatc
 def test_brighter_materials_are_held_back(basalt: zones.ZonesTable) -> None:
     """Energy balance: BHVO-2 is the reference; iron, with its many lines, radiates more and gets less than its due."""
     assert basalt.gain == pytest.approx(1.0, abs=0.1)
-    steel = zones.state_table({"Fe": 1.0}, {"Fe": 0.0}, SPECTROMETER.bands, CONFIG)
+    steel = zones.state_table({"Fe": 1.0}, [{"Fe": 0.0}], SPECTROMETER.bands, CONFIG)
     assert steel.gain < 0.7
 
 
@@ -148,3 +167,20 @@ def test_table_reaches_all_distances() -> None:
     assert 3 * spread < 4 * CONFIG.step_t
     spread = np.hypot(np.hypot(SCENE.target_ln_n, SCENE.point_ln_n), SCENE.shot_ln_n)
     assert 3 * spread < 4 * CONFIG.step_n
+
+
+def test_points_vary_in_independent_directions() -> None:
+    """What an element varies by does not depend on how many directions share it; points of one shot each."""
+    composition = {"Si": 0.4, "O": 0.6}
+    for count in (1, 4):
+        rng = np.random.default_rng(3)
+        drawn = [plasma.directions(composition, 0.08, count, rng) for _ in range(4000)]
+        together = [sum(d["Si"] ** 2 for d in along) ** 0.5 for along in drawn]
+        assert np.sqrt(np.mean(np.square(together))) == pytest.approx(0.08, rel=0.05)
+    law = replace(SCENE, shots_per_point=1, point_composition=0.6, shot_composition=0.8, directions=3)
+    shots = scene.draw_shots(np.random.default_rng(1), scene.Target(0, 0, 0), 3.0, 4000, law)
+    np.testing.assert_allclose(np.cov(shots.composition.T), np.eye(3), atol=0.07)
+    still = replace(law, point_composition=0.0, shot_composition=0.0)
+    assert not scene.draw_shots(
+        np.random.default_rng(1), scene.Target(0, 0, 0), 3.0, 9, still
+    ).composition.any()

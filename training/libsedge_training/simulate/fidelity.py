@@ -3,7 +3,10 @@
 Real figures and their bands come from files (`measured`), simulated ones from spectra made here with the
 given plan's scene and plasma; `statistics` measures both sides alike. SuperCam's and ChemCam's files have
 the continuum removed, so the simulated spectra have theirs removed before they are compared
-(`statistics.without_continuum`). A row fails when the simulated figure lies outside its band:
+(`statistics.without_continuum`). Several simulated pellets, each with directions of its own in which its
+composition varies from point to point, stand beside the one real one: a simulated figure is the mean over `PELLETS`,
+because what is checked is the simulator and not the luck of one draw. A row fails when the simulated figure lies
+outside its band:
 
 * Bray-Curtis within a distance: band = lowest to highest of the four means over pairs of locations (two distances,
   normalised by the total or per detector); simulated: the mean of the same four.
@@ -16,7 +19,8 @@ the continuum removed, so the simulated spectra have theirs removed before they 
   calibrated radiance; the simulated near and far totals are put at the real ones' ratio (the signal law has its own
   row).
 * Shot to shot: band = lowest to highest of three instruments' single shots on one point.
-* Signal law: exponent of the raw signal and scatter in ln; band = 95 % interval, bootstrap over targets.
+* Signal law: exponent of the raw signal and scatter in ln; band = 95 % interval, bootstrap over targets; simulated:
+  `TARGETS` of each material, about as many in all as the real table names.
 * Clipping, gaps, offset of the axis: exact level, share up to the worst real set's, edges within 0.1 nm, median
   offset of Ca II K between the lower and the upper quartile of the real instruments'.
 """
@@ -40,8 +44,9 @@ from libsedge_training.simulate.presets import INSTRUMENTS
 from libsedge_training.spectra import SpectraSet
 
 REFERENCE = "BHVO-2G"
-LOCATIONS, NEAR_SHOTS, FAR_SHOTS = 20, 15, 30
-SET_DISTANCES, SET_SPECTRA = (2.0, 2.5, 3.0, 4.0, 5.0), 2
+PELLETS, LOCATIONS, NEAR_SHOTS, FAR_SHOTS = 8, 20, 15, 30
+SHOT_POINTS = 12  # of each pellet
+SET_DISTANCES, SET_SPECTRA, TARGETS = (2.0, 2.5, 3.0, 4.0, 5.0), 1, 10
 EDGE_NM = 0.1
 
 
@@ -87,29 +92,30 @@ class Bench:
     """The simulated counterpart of the laboratory: one pellet on one instrument preset."""
 
     plan: generate.Plan
+    number: int
     spectrometer: Spectrometer
     pattern: np.ndarray
     dark: np.ndarray
     states: plasma.StateTable | zones.ZonesTable
 
     @staticmethod
-    def of(plan: generate.Plan, instrument: str) -> Bench:
-        """BHVO-2G (the pellet's own composition) on the instrument, with the plan's seed, scene and plasma."""
+    def of(plan: generate.Plan, instrument: str, number: int = 0) -> Bench:
+        """Pellet ``number`` of BHVO-2G (the real pellet's composition) on the instrument, with the plan's seed, scene
+        and plasma."""
         plan = replace(plan, instrument=INSTRUMENTS[instrument])
         (material,) = table.choose([REFERENCE], table.load_materials())
         spectrometer = Spectrometer(plan.instrument)
-        composition = dict(material.composition)
-        varied = plasma.direction(composition, plan.plasma.spread, np.random.default_rng([plan.seed, 1]))
-        states = generate.state_table(plan, composition, varied, spectrometer.bands)
+        rng = np.random.default_rng([plan.seed, 1, number])
+        states = generate.state_table(plan, dict(material.composition), rng, spectrometer.bands)
         pattern, dark = generate.dark_level(plan)
-        return Bench(plan, spectrometer, pattern, dark.astype(np.float64), states)
+        return Bench(plan, number, spectrometer, pattern, dark.astype(np.float64), states)
 
     def shots(
         self, distance_m: float, locations: int, shots: int, key: int, *, average: bool = False
     ) -> np.ndarray:
         """Counts [locations * shots, pixels] of a target without offsets of its own; ``average``: means over the
         shots of each location [locations, pixels]."""
-        rng = np.random.default_rng([self.plan.seed, 2, key])
+        rng = np.random.default_rng([self.plan.seed, 2, key, self.number])
         law = replace(self.plan.scene, shots_per_point=shots)
         drawn = scene.draw_shots(rng, scene.Target(0.0, 0.0, 0.0), distance_m, locations * shots, law)
         drift = self.spectrometer.draw_drift(rng, locations * shots)
@@ -136,7 +142,7 @@ class Bench:
         return measured.Pellet(self.spectrometer.wavelength, near, far)
 
 
-def _similarities(p: measured.Pellet) -> tuple[list[float], list[float], list[float], list[float]]:
+def similarities(p: measured.Pellet) -> tuple[list[float], list[float], list[float], list[float]]:
     """(four Bray-Curtis means within, two across, cosines within, cosines across)."""
     inside, between = [], []
     for by in ("total", "detector"):
@@ -156,8 +162,8 @@ def _shares(p: measured.Pellet) -> np.ndarray:
     return np.stack(parts, axis=1) / spectra.sum(axis=1)[:, None]
 
 
-def pellet_rows(real: measured.Pellet, simulated: measured.Pellet) -> list[Row]:
-    """Similarities and line ratios of one pellet at two distances."""
+def pellet_rows(real: measured.Pellet, simulated: Sequence[measured.Pellet]) -> list[Row]:
+    """Similarities and line ratios of the pellet at two distances; simulated: the mean over pellets."""
     rows = []
     titles = (
         ("bray-curtis-within", "Bray-Curtis within a distance"),
@@ -165,31 +171,43 @@ def pellet_rows(real: measured.Pellet, simulated: measured.Pellet) -> list[Row]:
         ("cosine-within", "cosine within a distance"),
         ("cosine-across", "cosine, 1.545 m against 4.25 m"),
     )
-    for (name, title), a, b in zip(titles, _similarities(real), _similarities(simulated), strict=True):
-        rows.append(Row(name, title, _mean(a), _mean(b), min(a), max(a)))
-    there, here = _shares(real), _shares(simulated)
+    made = [similarities(pellet) for pellet in simulated]
+    for k, ((name, title), a) in enumerate(zip(titles, similarities(real), strict=True)):
+        rows.append(Row(name, title, _mean(a), _mean([_mean(m[k]) for m in made]), min(a), max(a)))
+    there, here = _shares(real), np.concatenate([_shares(pellet) for pellet in simulated])
     for i, name in enumerate(("UV", "violet", "green to red")):
         title = f"share of the total in the {name}"
         rows.append(
             Row(f"share-{i + 1}", title, _mean(there[:, i]), _mean(here[:, i]), *_ends(there[:, i].tolist()))
         )
-    ratio = real.near.sum(axis=1).mean() / real.far.sum(axis=1).mean()
-    ours = simulated.near.sum(axis=1).mean() / simulated.far.sum(axis=1).mean()
+    total = _total_ratio(real)
     for line in st.LINES:
         found = st.line_ratios(real.wavelength, real.near, real.far, line)
-        made = st.line_ratios(simulated.wavelength, simulated.near, simulated.far, line)
+        ratios = [
+            _mean(st.line_ratios(p.wavelength, p.near, p.far, line)) * total / _total_ratio(p)
+            for p in simulated
+        ]
         title = f"near over far, {line.name} ({line.kind})"
         name = "line-" + line.name.lower().replace(" ", "-")
-        rows.append(Row(name, title, _mean(found), _mean(made) * ratio / ours, *_ends(found)))
+        rows.append(Row(name, title, _mean(found), _mean(ratios), *_ends(found)))
     return rows
 
 
-def shot_rows(real: Sequence[tuple[float, float]], bench: Bench) -> list[Row]:
-    """Fluctuation from shot to shot on one point at 3.126 m (that of the real SuperCam shots), in radiance."""
-    counts = bench.shots(3.126, 8, 30, 3)
-    radiance = bench.spectrometer.radiance(counts, bench.dark)
-    radiance = st.without_continuum(bench.spectrometer.wavelength, radiance).reshape(8, 30, -1)
-    here = [st.shot_rsd(point) for point in radiance]
+def _total_ratio(p: measured.Pellet) -> float:
+    """Mean total near over mean total far."""
+    return float(p.near.sum(axis=1).mean() / p.far.sum(axis=1).mean())
+
+
+def shot_rsds(bench: Bench, shots: int = 30) -> list[tuple[float, float]]:
+    """`statistics.shot_rsd` of every simulated point at 3.126 m (the distance of the real SuperCam shots)."""
+    radiance = bench.spectrometer.radiance(bench.shots(3.126, SHOT_POINTS, shots, 3), bench.dark)
+    radiance = st.without_continuum(bench.spectrometer.wavelength, radiance)
+    return [st.shot_rsd(point) for point in radiance.reshape(SHOT_POINTS, shots, -1)]
+
+
+def shot_rows(real: Sequence[tuple[float, float]], benches: Sequence[Bench]) -> list[Row]:
+    """Fluctuation from shot to shot on one point, in radiance; simulated: the mean over points and pellets."""
+    here = [rsd for bench in benches for rsd in shot_rsds(bench)]
     titles = (("total-rsd", "RSD of the total, shot to shot"), ("line-rsd", "RSD of strong normalised lines"))
     return [
         Row(
@@ -207,6 +225,14 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
+def signal_law(spectra: SpectraSet, spectrometer: Spectrometer) -> tuple[float, float]:
+    """`statistics.power_law` of the signal of a simulated set (counts) of the instrument ``spectrometer``."""
+    dark = np.zeros(spectra.channels) if spectra.dark is None else spectra.dark.astype(np.float64)
+    radiance = spectrometer.radiance(spectra.counts.astype(np.float64), dark)
+    signal = st.without_continuum(spectrometer.wavelength, radiance).sum(axis=1)
+    return st.power_law(spectra.distance_m.astype(np.float64), signal)
+
+
 def set_rows(
     law: measured.Law,
     clipping: measured.Clipping,
@@ -217,9 +243,7 @@ def set_rows(
     """Signal law, clipping and axis offsets of a simulated set (counts) of the instrument ``spectrometer``."""
     dark = np.zeros(spectra.channels) if spectra.dark is None else spectra.dark.astype(np.float64)
     counts = spectra.counts.astype(np.float64)
-    radiance = spectrometer.radiance(counts, dark)
-    signal = st.without_continuum(spectrometer.wavelength, radiance).sum(axis=1)
-    exponent, scatter = st.power_law(spectra.distance_m.astype(np.float64), signal)
+    exponent, scatter = signal_law(spectra, spectrometer)
     off = []
     for name in spectra.specimens:
         for distance in np.unique(spectra.distance_m):
@@ -279,10 +303,12 @@ def check(folder: Path, plan: generate.Plan, *, jobs: int | None = None, progres
     shots = measured.shot_rsds(folder)
     law, clipping = measured.signal_law(folder), measured.clipping(folder)
     offsets, gaps = measured.axis_offsets(folder), measured.instrument_gaps(folder)
-    bench = Bench.of(plan, "supercam")
-    rows = pellet_rows(real, bench.pellet()) + shot_rows(shots, bench)
+    benches = [Bench.of(plan, "supercam", number) for number in range(PELLETS)]
+    rows = pellet_rows(real, [bench.pellet() for bench in benches]) + shot_rows(shots, benches)
     with tempfile.TemporaryDirectory(prefix="libsedge-check-") as scratch:
-        path = generate.run(plan, Path(scratch, "set.h5"), jobs=jobs, progress=progress)
+        path = generate.run(
+            replace(plan, targets=TARGETS), Path(scratch, "set.h5"), jobs=jobs, progress=progress
+        )
         rows += set_rows(law, clipping, offsets, SpectraSet.load(path), Spectrometer(plan.instrument))
     rows += gap_rows(gaps)
     return Fidelity(tuple(rows), digest(plan, rows))
@@ -291,8 +317,8 @@ def check(folder: Path, plan: generate.Plan, *, jobs: int | None = None, progres
 def digest(plan: generate.Plan, rows: Sequence[Row]) -> str:
     """SHA-256, hex, of the plan (seed, materials, scene, plasma, instrument), the pellet's bench and every band."""
     bands = [[row.id, f"{row.low:.6g}", f"{row.high:.6g}"] for row in rows]
-    bench = [asdict(INSTRUMENTS["supercam"]), LOCATIONS, NEAR_SHOTS, FAR_SHOTS]
-    return hashlib.sha256(json.dumps([plan.digest(), bench, bands]).encode()).hexdigest()
+    bench = [asdict(INSTRUMENTS["supercam"]), PELLETS, LOCATIONS, NEAR_SHOTS, FAR_SHOTS, SHOT_POINTS]
+    return hashlib.sha256(json.dumps([plan.digest(), TARGETS, bench, bands]).encode()).hexdigest()
 
 
 def markdown(result: Fidelity) -> str:

@@ -30,19 +30,26 @@ LINES = (*st.LINES, st.Line("H I 656.5", "hot", 656.47, 3.0), st.Line("O I 777.6
 FREE: dict[str, tuple[float, bool, float, float]] = {
     "temperature_k": (0.1, True, 7e3, 2.5e4),
     "density_m3": (0.5, True, 5e21, 5e23),
-    "length_m": (0.5, True, 1e-4, 1e-2),
+    "length_m": (0.5, True, 1e-4, 3e-2),
     "periphery_temperature": (0.1, True, 0.3, 1.0),
-    "periphery_density": (0.5, True, 0.01, 5.0),
+    "periphery_density": (0.5, True, 0.01, 20.0),
     "periphery_length_m": (0.5, True, 1e-5, 5e-2),
     "periphery_weight": (0.5, True, 1e-3, 50.0),
     "temperature_power": (0.1, False, 0.0, 0.6),
-    "periphery_temperature_power": (0.1, False, -0.5, 1.0),
-    "density_power": (0.3, False, 0.0, 2.5),
+    "periphery_temperature_power": (0.1, False, -0.5, 1.5),
+    "density_power": (0.3, False, 0.0, 4.0),
     "length_power": (1.0, False, -6.0, 4.0),
     "weight_power": (1.0, False, -8.0, 4.0),
+    "periphery_density_power": (0.3, False, -3.0, 3.0),
+    "rim_length_m": (0.5, True, 1e-6, 1e-1),
+    "rim_length_power": (1.0, False, -6.0, 6.0),
+    "rim_temperature": (0.1, True, 0.25, 1.0),
+    "rim_density": (0.5, True, 0.01, 10.0),
     "hydrogen": (0.5, True, 1e-5, 2e-2),
 }
-BINS, RATIO_WEIGHT, SHARE_SIGMA, SPECTRUM_WEIGHT = 400, 2.0, 0.1, 3.0
+BINS, RATIO_WEIGHT, SHARE_SIGMA, SPECTRUM_WEIGHT = 400, 6.0, 0.012, 3.0
+#: of ln of the Bray-Curtis distance of near and far, and of ln of 1 - cosine
+DISTANCE_SIGMA, ANGLE_SIGMA = 0.05, 0.1
 
 
 def pack(config: zones.ZonesConfig) -> np.ndarray:
@@ -102,12 +109,19 @@ class Problem:
         return scale * np.array([st.area(axis, near, x) / st.area(axis, far, x) for x in LINES])
 
     def residuals(self, config: zones.ZonesConfig) -> np.ndarray:
-        """What least squares makes small: ratios, shares, spectra."""
+        """What least squares makes small: ratios, similarity of near and far, shares, spectra."""
         near, far = self.spectra(config)
         parts = [
             RATIO_WEIGHT * np.log(np.clip(self.line_ratios(near, far), 0.02, 50) / self.ratios) / self.sigma
         ]
         axis = self.spectrometer.wavelength
+        for by in ("total", "detector"):
+            pair = [st.normalised(self.axis, real[None], by)[0] for real in self.real]
+            ours = [st.normalised(axis, made[None], by)[0] for made in (near, far)]
+            found = [np.log(st.bray_curtis(*ours) / st.bray_curtis(*pair)) / DISTANCE_SIGMA]
+            if by == "total":
+                found.append(np.log((1 - st.cosine(*ours)) / (1 - st.cosine(*pair))) / ANGLE_SIGMA)
+            parts.append(np.array(found))
         for real, made in zip(self.real, (near, far), strict=True):
             for there, here in zip(st.detectors(self.axis), st.detectors(axis), strict=True):
                 a, b = real[there], made[here]
@@ -148,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--real-data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--steps", type=int, default=12, help="steps of least squares, each 14 pairs of spectra"
+        "--steps", type=int, default=12, help="steps of least squares, each 19 pairs of spectra"
     )
     options = parser.parse_args(arguments)
     problem = Problem(measured.pellet(options.real_data))

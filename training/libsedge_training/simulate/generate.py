@@ -57,7 +57,7 @@ PRESETS = {
 }
 
 
-#: what the plasma is made of, by name: one uniform column, or a hot core and a cool periphery
+#: what the plasma is made of, by name: one uniform column, or a hot core behind a cool rim and a periphery
 PHYSICS: dict[str, tuple[scene.SceneConfig, plasma.PlasmaConfig | zones.ZonesConfig]] = {
     "uniform": (scene.SceneConfig(), plasma.PlasmaConfig()),
     "zones": (zones.SCENE, zones.ZonesConfig()),
@@ -66,7 +66,11 @@ PHYSICS: dict[str, tuple[scene.SceneConfig, plasma.PlasmaConfig | zones.ZonesCon
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a set; `digest` is its fingerprint."""
+    """Everything that decides the bytes of a set; `digest` is its fingerprint.
+
+    ``targets`` of each material, each with its own offsets (`scene.Target`), beyond the first only for `fidelity`: to a
+    split by specimen they would be different specimens.
+    """
 
     seed: int
     distances: tuple[float, ...]
@@ -75,6 +79,7 @@ class Plan:
     scene: scene.SceneConfig
     plasma: plasma.PlasmaConfig | zones.ZonesConfig
     instrument: InstrumentConfig
+    targets: int = 1
 
     def digest(self) -> str:
         """SHA-256, hex, of the plan and of libskit's version."""
@@ -154,34 +159,36 @@ def dark_level(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def state_table(
-    plan: Plan, composition: Mapping[str, float], varied: Mapping[str, float], bands: Sequence[plasma.Band]
+    plan: Plan, composition: Mapping[str, float], rng: np.random.Generator, bands: Sequence[plasma.Band]
 ) -> plasma.StateTable | zones.ZonesTable:
-    """The table of one material in the plan's physics."""
+    """The table of one material in the plan's physics; ``rng`` draws how its composition varies."""
+    varied = plasma.directions(composition, plan.plasma.spread, plan.scene.directions, rng)
     if isinstance(plan.plasma, zones.ZonesConfig):
         return zones.state_table(composition, varied, bands, plan.plasma)
     return plasma.state_table(composition, varied, bands, plan.plasma)
 
 
 def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:
-    """Counts uint16 [distances * spectra, channels] of one material, distances in the plan's order."""
+    """Counts uint16 [targets * distances * spectra, channels] of one material, distances in the plan's order."""
     spectrometer = Spectrometer(plan.instrument)
     pattern, _ = dark_level(plan)
     crc = zlib.crc32(material.name.encode())
-    composition = dict(material.composition)
     rng = _rng(plan, _MATERIAL, crc)
-    target = scene.draw_target(rng, plan.scene)
-    varied = plasma.direction(composition, plan.plasma.spread, rng)
-    states = state_table(plan, composition, varied, spectrometer.bands)
+    targets = [scene.draw_target(rng, plan.scene)]
+    states = state_table(plan, dict(material.composition), rng, spectrometer.bands)
+    targets += [scene.draw_target(rng, plan.scene) for _ in range(plan.targets - 1)]
     parts = []
-    for distance in plan.distances:
-        rng = _rng(plan, _CELL, crc, round(distance * 1000))
-        shots = scene.draw_shots(rng, target, distance, plan.spectra, plan.scene)
-        drift = spectrometer.draw_drift(rng, plan.spectra)
-        for start in range(0, plan.spectra, 60):  # bounds the memory
-            rows = slice(start, start + 60)
-            radiance = states.shots(shots, rows)
-            radiance *= shots.gain[rows, None]
-            parts.append(spectrometer.expose(spectrometer.electrons(radiance, drift[rows]), pattern, rng))
+    for number, target in enumerate(targets):
+        for distance in plan.distances:
+            again = (number,) if number else ()  # the first target's spectra are the same without the others
+            rng = _rng(plan, _CELL, crc, round(distance * 1000), *again)
+            shots = scene.draw_shots(rng, target, distance, plan.spectra, plan.scene)
+            drift = spectrometer.draw_drift(rng, plan.spectra)
+            for start in range(0, plan.spectra, 60):  # bounds the memory
+                rows = slice(start, start + 60)
+                radiance = states.shots(shots, rows)
+                radiance *= shots.gain[rows, None]
+                parts.append(spectrometer.expose(spectrometer.electrons(radiance, drift[rows]), pattern, rng))
     return np.concatenate(parts)
 
 
@@ -363,7 +370,7 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
     parts = finish(plan, path, jobs=jobs, progress=progress)
     spectrometer = Spectrometer(plan.instrument)
     _, dark = dark_level(plan)
-    cells = len(plan.distances) * plan.spectra
+    cells = len(plan.distances) * plan.spectra  # of one target
     with StoreWriter(
         path,
         wavelength=spectrometer.wavelength,
@@ -379,10 +386,16 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
         for material in plan.materials:
             store.append(
                 parts.load(material),
-                specimen=[material.name] * cells,
-                label=[material.label] * cells,
-                distance_m=np.repeat(np.array(plan.distances, np.float32), plan.spectra),
-                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), len(plan.distances)),
+                specimen=[
+                    f"{material.name}, target {number + 1}" if number else material.name
+                    for number in range(plan.targets)
+                    for _ in range(cells)
+                ],
+                label=[material.label] * cells * plan.targets,
+                distance_m=np.tile(
+                    np.repeat(np.array(plan.distances, np.float32), plan.spectra), plan.targets
+                ),
+                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), len(plan.distances) * plan.targets),
             )
     parts.remove()
     return path

@@ -177,11 +177,11 @@ def _lagrange(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StateTable:
-    """ln of the radiance of one material at 3 x 3 states of (ln T, ln n_e) and along one composition
-    direction.
+    """ln of the radiance of one material at 3 x 3 states of (ln T, ln n_e) and along composition
+    directions.
 
-    ``log_radiance`` [9, points], the temperature outermost; ``slope`` and ``curve`` [points]: first and
-    second coefficient of ln radiance along the composition direction at the reference state.
+    ``log_radiance`` [9, points], the temperature outermost; ``slope`` and ``curve`` [directions, points]: first and
+    second coefficient of ln radiance along each composition direction at the reference state.
     """
 
     log_radiance: np.ndarray
@@ -193,15 +193,17 @@ class StateTable:
         """Radiance [n, points], W m^-2 sr^-1 nm^-1, of ``n`` states.
 
         ``ln_t``, ``ln_n`` [n]: ln of temperature and electron density over the reference; ``composition``
-        [n]: standard deviations along the material's composition direction. States beyond the table are held
-        at its edge.
+        [n, directions]: standard deviations along the material's composition directions. States beyond the table are
+        held at its edge.
         """
         t = _lagrange(np.clip(ln_t / self.config.ln_temperature, -1, 1))
         n = _lagrange(np.clip(ln_n / self.config.ln_density, -1, 1))
         weights = (t[:, :, None] * n[:, None, :]).reshape(len(t), 9)
         c = np.clip(composition, -2, 2)
         # summed term by term, not by BLAS: the order, and so the bits, never depend on the number of threads
-        total = c[:, None] * self.slope + (c * c)[:, None] * self.curve
+        total = np.zeros((len(c), self.log_radiance.shape[1]))
+        for k in range(c.shape[1]):
+            total += c[:, k, None] * self.slope[k] + (c[:, k, None] ** 2) * self.curve[k]
         for k in range(9):
             total += weights[:, k, None] * self.log_radiance[k]
         return np.exp(total)
@@ -211,25 +213,38 @@ class StateTable:
         return self.radiance(drawn.ln_t[rows], drawn.ln_n[rows], drawn.composition[rows])
 
 
-def direction(composition: Mapping[str, float], spread: float, rng: np.random.Generator) -> dict[str, float]:
-    """A random direction: d ln(abundance) of each element for one standard deviation (scaled to 1 later)."""
-    return dict(zip(composition, spread * rng.standard_normal(len(composition)), strict=True))
+def directions(
+    composition: Mapping[str, float], spread: float, count: int, rng: np.random.Generator
+) -> list[dict[str, float]]:
+    """Random directions: d ln(abundance) of each element for one standard deviation (scaled to 1 later).
+
+    ``spread`` is what all ``count`` of them together give an element.
+    """
+    drawn = spread / np.sqrt(count) * rng.standard_normal((count, len(composition)))
+    return [dict(zip(composition, values, strict=True)) for values in drawn.tolist()]
+
+
+def moved(composition: Mapping[str, float], along: Mapping[str, float], by: float) -> dict[str, float]:
+    """``composition`` moved ``by`` standard deviations along a direction of `directions`."""
+    return {e: f * float(np.exp(by * along[e])) for e, f in composition.items()}
 
 
 def state_table(
     composition: Mapping[str, float],
-    varied: Mapping[str, float],
+    varied: Sequence[Mapping[str, float]],
     bands: Sequence[Band],
     config: PlasmaConfig,
 ) -> StateTable:
-    """The table of one material: eleven calls of `emission`. ``varied``: see `direction`."""
+    """The table of one material: nine calls of `emission`, and two for each of ``varied``, see `directions`."""
 
-    def log_emission(t: float, n: float, c: float) -> np.ndarray:
-        parts = {e: f * np.exp(c * varied[e]) for e, f in composition.items()}
+    def log_emission(t: float, n: float, parts: Mapping[str, float] = composition) -> np.ndarray:
         temperature = config.temperature_k * np.exp(t * config.ln_temperature)
         density = config.density_m3 * np.exp(n * config.ln_density)
         return np.log(emission(parts, temperature, density, bands, config))
 
-    table = np.stack([log_emission(t, n, 0.0) for t in _NODES for n in _NODES])
-    low, high = log_emission(0.0, 0.0, -1.0), log_emission(0.0, 0.0, 1.0)
-    return StateTable(table, (high - low) / 2, (high + low) / 2 - table[4], config)
+    table = np.stack([log_emission(t, n) for t in _NODES for n in _NODES])
+    ends = [
+        np.stack([log_emission(0.0, 0.0, moved(composition, along, c)) for along in varied])
+        for c in (-1.0, 1.0)
+    ]
+    return StateTable(table, (ends[1] - ends[0]) / 2, (ends[1] + ends[0]) / 2 - table[4], config)

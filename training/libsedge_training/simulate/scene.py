@@ -28,8 +28,9 @@ class SceneConfig:
 
     ``target_gain``: between targets (roughness, coupling), all distances alike; ``cell_gain``: between
     distances of one target (focus). ``target_*``: matrix effects on the plasma. ``point_*``: between analysis
-    points of one target, with the composition in units of `PlasmaConfig.spread`. ``shot_*``: between shots of
-    one point, set to the measured 5 to 5.5 % of the total and 2 to 2.5 % of normalised strong lines.
+    points of one target; the composition in units of `PlasmaConfig.spread`, in so many independent ``directions``
+    (with one, all elements go together; grains of several phases vary in several). ``shot_*``: between shots of one
+    point (composition as above), set to the measured 5 to 5.5 % of the total and 2 to 4 % of normalised strong lines.
     """
 
     reference_m: float = 4.0
@@ -45,10 +46,12 @@ class SceneConfig:
     point_ln_t: float = 0.008
     point_ln_n: float = 0.04
     point_composition: float = 1.0
+    directions: int = 1
     shots_per_point: int = 10
     shot_gain: float = 0.042
     shot_ln_t: float = 0.007
     shot_ln_n: float = 0.02
+    shot_composition: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Shots:
-    """``n`` shots: ln irradiance, ln T and ln n_e over the reference, composition (standard deviations), linear
-    gain; each [n].
+    """``n`` shots: ln irradiance, ln T and ln n_e over the reference, linear gain, each [n]; composition in
+    standard deviations [n, directions].
     """
 
     ln_irradiance: np.ndarray
@@ -112,12 +115,15 @@ def draw_shots(
     fall = -config.signal_exponent * np.log(distance_m / config.reference_m)
     cell = config.cell_gain * rng.standard_normal()
     point = np.arange(count) // config.shots_per_point
-    at_point = rng.standard_normal((point[-1] + 1, 3))[point]
+    at_point = rng.standard_normal((point[-1] + 1, 2 + config.directions))[point]
     at_shot = rng.standard_normal((count, 3))
+    composition = config.point_composition * at_point[:, 2:]
+    if config.shot_composition > 0:
+        composition = composition + config.shot_composition * rng.standard_normal(composition.shape)
     return Shots(
         np.full(count, ln_irradiance(distance_m, config)),
         ln_t + target.ln_t + config.point_ln_t * at_point[:, 0] + config.shot_ln_t * at_shot[:, 0],
         ln_n + target.ln_n + config.point_ln_n * at_point[:, 1] + config.shot_ln_n * at_shot[:, 1],
-        config.point_composition * at_point[:, 2],
+        composition,
         np.exp(fall + target.gain + cell + config.shot_gain * at_shot[:, 2]),
     )

@@ -1,14 +1,13 @@
 """Plasma with a hot core and a cool periphery, the second physics of the simulation (``--physics zones``).
 
-Two uniform columns in local thermodynamic equilibrium (`plasma`), each with self-absorption, add up: the
-exposure holds the plasma's early and late stage, its middle and edge, side by side. Irradiance drives both
-(powers in `ZonesConfig`): near, the core is hotter and denser and the periphery weighs less, so ions rise and
-neutrals fall. States and powers were fitted to BHVO-2 on SuperCam at 1.545 m and 4.25 m
-(`python -m libsedge_training.simulate.fit`), never to a classifier. The continuum stays an assumption: the real
-files have theirs removed. Left out, besides what `plasma` leaves out: light of the core that the periphery
-absorbs.
+Uniform columns in local thermodynamic equilibrium (`plasma`), each with self-absorption: a core seen through a thin
+cool rim, which takes light out of its resonance lines (Ca II H and K, Mg II 280), and beside it a periphery, because an
+exposure holds the plasma's early and late stage, its middle and edge. Irradiance drives them (powers in `ZonesConfig`):
+near, the core is hotter and denser and the periphery weighs less, so ions rise and neutrals fall. States and powers
+were fitted to BHVO-2 on SuperCam at 1.545 m and 4.25 m (`python -m libsedge_training.simulate.fit`), fluctuations by
+`fit_fluctuations`, never to a classifier. The continuum stays an assumption: the real files have theirs removed.
 
-A `ZonesTable` keeps the emission of one material at four irradiances, and interpolates its logarithm.
+A `ZonesTable` keeps the emission of one material at five irradiances, and interpolates its logarithm.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from libsedge_training.simulate import plasma
+from libsedge_training.simulate import plasma, scene
 from libsedge_training.simulate.plasma import HELIUM_OVER_HYDROGEN, Band, with_atmosphere
 from libsedge_training.simulate.scene import SceneConfig, Shots
 
@@ -27,12 +26,16 @@ SCENE = replace(
     SceneConfig(),
     temperature_exponent=0.0,
     density_exponent=0.0,
-    signal_exponent=1.15,
-    point_ln_t=0.026,
-    point_ln_n=0.09,
-    shot_gain=0.034,
-    shot_ln_t=0.026,
+    signal_exponent=1.11,
+    target_gain=0.367,
+    point_ln_t=0.0044,
+    point_ln_n=0.065,
+    point_composition=1.09,
+    shot_gain=0.0442,
+    shot_ln_t=0.008,
     shot_ln_n=0.02,
+    shot_composition=1.36,
+    directions=3,
 )
 
 
@@ -44,7 +47,10 @@ class ZonesConfig:
     ``periphery_density`` the periphery's over the core's, ``periphery_weight`` its share in the exposure over the
     core's. With x = ln(irradiance / reference) each goes as exp(power x): temperatures with ``temperature_power`` and
     ``periphery_temperature_power``, both densities with ``density_power``, the core's length with ``length_power``,
-    the periphery's weight with ``weight_power``. ``hydrogen`` is the mass fraction (moisture; water adsorbed by a
+    the periphery's weight with ``weight_power``; what the periphery's density has beyond that of the core is
+    ``periphery_density_power``. The rim in front of the core is a column of ``rim_length_m`` that goes with
+    ``rim_length_power``, its temperature and density are those of the core times ``rim_temperature`` and
+    ``rim_density``; no length, no rim. ``hydrogen`` is the mass fraction (moisture; water adsorbed by a
     pellet) added to a sample that lists none. These are fitted.
 
     ``co2`` is the mass fraction of entrained CO2 (assumption). The early stage that gives the continuum is
@@ -55,23 +61,29 @@ class ZonesConfig:
     sensitivities are set. ``energy_balance``: a pulse has the energy it has, so a plasma that would radiate
     more than ``reference_radiance`` (W m^-2 sr^-1, BHVO-2's) cools sooner: a material's signal goes with
     the power 1 - ``energy_balance`` of what the states alone give, chosen so that materials scatter as
-    targets on Mars. ``spread`` is the standard deviation of ln of an element's abundance from point to
-    point (pressed pellets are not perfectly homogeneous; assumption).
+    targets on Mars, and so does what the composition of a point changes. ``spread`` is the standard deviation of ln of
+    an element's abundance from point to point (pressed pellets are not perfectly homogeneous; assumption, of which
+    `SCENE` takes the fitted multiple ``point_composition``).
     """
 
-    temperature_k: float = 13_570.0
-    density_m3: float = 7.89e21
-    length_m: float = 7.05e-3
-    periphery_temperature: float = 0.704
-    periphery_density: float = 3.28
-    periphery_length_m: float = 1.60e-2
-    periphery_weight: float = 0.0841
-    temperature_power: float = 0.527
-    periphery_temperature_power: float = 0.510
-    density_power: float = 2.49
-    length_power: float = -3.71
-    weight_power: float = -3.05
-    hydrogen: float = 5.1e-4
+    temperature_k: float = 1.33e04
+    density_m3: float = 5.901e21
+    length_m: float = 0.01404
+    periphery_temperature: float = 0.6706
+    periphery_density: float = 12.16
+    periphery_length_m: float = 0.001709
+    periphery_weight: float = 0.04818
+    temperature_power: float = 0.3648
+    periphery_temperature_power: float = 1.174
+    density_power: float = 2.767
+    length_power: float = -4.442
+    weight_power: float = -2.246
+    periphery_density_power: float = -0.7247
+    rim_length_m: float = 0.0002719
+    rim_length_power: float = 0.5815
+    rim_temperature: float = 0.3916
+    rim_density: float = 0.367
+    hydrogen: float = 2.869e-05
     co2: float = 0.05
     early_temperature: float = 1.1
     early_density: float = 50.0
@@ -81,10 +93,10 @@ class ZonesConfig:
     span: float = 0.48
     step_t: float = 0.03
     step_n: float = 0.10
-    scale: float = 1.68
+    scale: float = 2.01
     energy_balance: float = 0.72
-    reference_radiance: float = 1.70e6
-    spread: float = 0.05
+    reference_radiance: float = 1.84e6
+    spread: float = 0.08
 
 
 def emission(
@@ -108,16 +120,22 @@ def emission(
     total = sum(parts.values())
     parts = {element: fraction / total for element, fraction in parts.items()}
     hot, density = c.temperature_k * np.exp(ln_t), c.density_m3 * np.exp(c.density_power * x + ln_n)
-    zones = (
-        (1.0, hot * np.exp(c.temperature_power * x), density, c.length_m * np.exp(c.length_power * x)),
-        (
-            c.periphery_weight * np.exp(c.weight_power * x),
-            hot * c.periphery_temperature * np.exp(c.periphery_temperature_power * x),
-            density * c.periphery_density,
-            c.periphery_length_m,
-        ),
+    core_t, core_m = hot * np.exp(c.temperature_power * x), c.length_m * np.exp(c.length_power * x)
+    rim_m = c.rim_length_m * np.exp(c.rim_length_power * x)
+    core = (
+        libskit.LTESharedLayers(  # from the back to the front
+            parts, [core_t, core_t * c.rim_temperature], [density, density * c.rim_density], [core_m, rim_m]
+        )
+        if rim_m > 0
+        else libskit.LTEModel(parts, core_t, density, core_m)
     )
-    models = [(weight, libskit.LTEModel(parts, t, n, length)) for weight, t, n, length in zones]
+    periphery = libskit.LTEModel(
+        parts,
+        hot * c.periphery_temperature * np.exp(c.periphery_temperature_power * x),
+        density * c.periphery_density * np.exp(c.periphery_density_power * x),
+        c.periphery_length_m,
+    )
+    models = ((1.0, core), (c.periphery_weight * np.exp(c.weight_power * x), periphery))
     spectra = []
     for band in bands:
         step = band.grid[1] - band.grid[0]
@@ -133,10 +151,10 @@ def emission(
     return c.scale * (np.concatenate(spectra) + c.early_weight * early)
 
 
-#: Chebyshev nodes of the table in ln irradiance, in units of its half width, from far to near
-NODES = np.array([-0.9238795325112867, -0.3826834323650898, 0.3826834323650898, 0.9238795325112867])
-#: where the slope in ln T is taken (two nodes), and that in ln n_e and in composition (one)
-_BY_T, _BY_N = (1, 2), 1
+#: nodes of the table in ln irradiance, five distances; it is exact at the two of the fit
+NODES = np.array([scene.ln_irradiance(metres, SceneConfig()) for metres in (7.0, 5.5, 4.25, 2.8, 1.545)])
+#: where the slope in ln T is taken (two nodes), and that in ln n_e and in composition (middle)
+_BY_T, _BY_N = (1, 3), 2
 
 
 def _lagrange(x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -149,10 +167,11 @@ def _lagrange(x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ZonesTable:
-    """ln of the radiance of one material at four irradiances, and how it changes around them.
+    """ln of the radiance of one material at five irradiances, and how it changes around them.
 
-    ``log_radiance`` [4, points]; ``by_t`` [2, points], ``by_n``, ``by_composition`` [points]: slopes in ln T, in
-    ln n_e and along the composition direction; ``gain``: the material's factor by its energy balance.
+    ``log_radiance`` [5, points]; ``by_t`` [2, points], ``by_n`` [points], ``by_composition`` [directions, points]:
+    slopes in ln T, in ln n_e and along the composition directions; ``gain``: the material's factor by its
+    energy balance.
     """
 
     log_radiance: np.ndarray
@@ -167,16 +186,18 @@ class ZonesTable:
     ) -> np.ndarray:
         """Radiance [n, points], W m^-2 sr^-1 nm^-1, of ``n`` states, without `gain`.
 
-        ``ln_irradiance``, ``ln_t``, ``ln_n`` [n]: as in `emission`; ``composition`` [n]: standard deviations along
-        the material's composition direction. An irradiance beyond the table is held at its edge, deviations at
-        four steps.
+        ``ln_irradiance``, ``ln_t``, ``ln_n`` [n]: as in `emission`; ``composition`` [n, directions]: standard
+        deviations along the material's composition directions. An irradiance beyond the table is held at its edge,
+        deviations at four steps, composition at two standard deviations.
         """
-        x = np.clip(ln_irradiance / self.config.span, -1, 1)
+        x = np.clip(ln_irradiance, -self.config.span, self.config.span)
         weights, between = _lagrange(x, NODES), _lagrange(x, NODES[list(_BY_T)])
         t = np.clip(ln_t, -4 * self.config.step_t, 4 * self.config.step_t)
         n = np.clip(ln_n, -4 * self.config.step_n, 4 * self.config.step_n)
         # summed term by term, not by BLAS: the order, and so the bits, never depend on the number of threads
-        total = n[:, None] * self.by_n + np.clip(composition, -2, 2)[:, None] * self.by_composition
+        total, c = n[:, None] * self.by_n, np.clip(composition, -2, 2)
+        for k in range(c.shape[1]):
+            total += c[:, k, None] * self.by_composition[k]
         for k in range(len(NODES)):
             total += weights[:, k, None] * self.log_radiance[k]
         for k in range(len(_BY_T)):
@@ -190,20 +211,29 @@ class ZonesTable:
 
 
 def state_table(
-    composition: Mapping[str, float], varied: Mapping[str, float], bands: Sequence[Band], config: ZonesConfig
+    composition: Mapping[str, float],
+    varied: Sequence[Mapping[str, float]],
+    bands: Sequence[Band],
+    config: ZonesConfig,
 ) -> ZonesTable:
-    """The table of one material: eight calls of `emission`. ``varied``: see `plasma.direction`."""
+    """The table of one material: eight calls of `emission`, one more for each of ``varied`` (`plasma.directions`)."""
 
-    def log_emission(node: int, t: float = 0.0, n: float = 0.0, c: float = 0.0) -> np.ndarray:
-        parts = {e: f * np.exp(c * varied[e]) for e, f in composition.items()}
-        return np.log(emission(parts, float(NODES[node]) * config.span, t, n, bands, config))
+    def log_emission(
+        node: int, t: float = 0.0, n: float = 0.0, parts: Mapping[str, float] = composition
+    ) -> np.ndarray:
+        return np.log(emission(parts, float(NODES[node]), t, n, bands, config))
 
     nodes = [log_emission(k) for k in range(len(NODES))]
     by_t = [(log_emission(k, t=config.step_t) - nodes[k]) / config.step_t for k in _BY_T]
     by_n = (log_emission(_BY_N, n=config.step_n) - nodes[_BY_N]) / config.step_n
-    by_composition = log_emission(_BY_N, c=1.0) - nodes[_BY_N]
-    made = ZonesTable(np.stack(nodes), np.stack(by_t), by_n, by_composition, 1.0, config)
-    zero = np.zeros(1)
+    changed = [log_emission(_BY_N, parts=plasma.moved(composition, along, 1.0)) for along in varied]
     steps = np.concatenate([np.full(band.grid.size, band.grid[1] - band.grid[0]) for band in bands])
-    total = float((made.radiance(zero, zero, zero, zero)[0] * steps).sum())
-    return replace(made, gain=(total / config.reference_radiance) ** -config.energy_balance)
+
+    def balance(ln_radiance: np.ndarray, reference: float) -> float:
+        total = float((np.exp(ln_radiance) * steps).sum())
+        return float(-config.energy_balance * np.log(total / reference))
+
+    middle = float((np.exp(nodes[_BY_N]) * steps).sum())
+    by_composition = np.stack([ln - nodes[_BY_N] + balance(ln, middle) for ln in changed])
+    made = ZonesTable(np.stack(nodes), np.stack(by_t), by_n, by_composition, 1.0, config)
+    return replace(made, gain=float(np.exp(balance(nodes[_BY_N], config.reference_radiance))))
