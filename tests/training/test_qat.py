@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from libsedge import keys
 from libsedge.errors import ConfigError, RunError
 from libsedge.preprocess import PreprocessConfig, Segment
 from libsedge_native import ir, reference
-from libsedge_training import fit, qat, quantise
+from libsedge_training import export, fit, int8_export, qat, quantise
 from libsedge_training.augment import Augmentation
 from libsedge_training.model import Block, NetSpec, SpectrumNet, fold, load_run
 from libsedge_training.spectra import SpectraSet
@@ -146,13 +147,15 @@ def test_epochs_with_rounding_train_and_leave_the_statistics_alone() -> None:
         first = trainer.net.rounding
         trainer.epoch()
     assert first is not None
-    assert trainer.net.rounding is first  # one set of scales to the end
+    assert trainer.net.rounding != first  # the scales follow the net, epoch by epoch
     after = trainer.net.state_dict()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]) == ("running" in name or "num_batches" in name), name
-    # the kept net is one of those that were trained with rounding, however good the float one was
+    # the kept net is one of those that were trained with rounding, with its own scales, however good the float one was
     trainer.history[0]["validation_accuracy"] = 2.0
-    assert trainer._best_record()["epoch"] > 1
+    kept = trainer._best_record()["epoch"]
+    assert kept > 1
+    assert trainer.best_rounding == (first if kept == 2 else trainer.net.rounding)
 
 
 def lines(seed: int = 0) -> SpectraSet:
@@ -190,7 +193,30 @@ def test_a_run_carries_its_scales(finished: Path) -> None:
 
 
 class Cut(Exception):
-    """Stands for a power cut."""
+    """Stands for a power cut, or for the rest of an export."""
+
+
+def test_the_export_takes_the_trained_scales(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIBSEDGE_HOME", str(tmp_path))
+    keys.generate()
+    lines().save(tmp_path / "set.h5")
+    made: list[int8_export.Int8] = []
+
+    class Watched(int8_export.Int8):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(*parts)
+            made.append(self)
+            raise Cut
+
+    monkeypatch.setattr(export, "Int8", Watched)
+    with pytest.raises(Cut):
+        export.export_run(finished, tmp_path / "model.sedge", data=tmp_path / "set.h5")
+    net, _ = load_run(finished)
+    assert net.rounding is not None
+    assert made[0].choice.rule == quantise.TRAINED
+    assert made[0].graph.digest == quantise.quantise(fold(net), net.rounding.quants, 5400, "whole").digest
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

@@ -5,6 +5,8 @@ The nets have random weights and the spectra are synthetic lines: they test arit
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -196,16 +198,50 @@ def test_mse_rule_is_the_best_of_all_clips_on_real_values() -> None:
     assert error(chosen) <= 1.1 * best
 
 
-def test_choose_keeps_the_rule_that_agrees_best(layers: tuple) -> None:
+def test_choose_keeps_the_rule_nearest_to_the_float_net(layers: tuple) -> None:
     validation = spectra(150, seed=5)
     choice = q.choose(layers, spectra(128), validation, reference.run, "net")
     assert set(choice.agreement) == set(q.RULES)
-    assert choice.agreement[choice.rule] == max(choice.agreement.values())
+    assert choice.logit_error[choice.rule] == min(choice.logit_error.values())
     wanted = q.float_logits(layers, validation)
     again = q.dequantise_logits(
         choice.graph, reference.run(choice.graph, q.quantise_input(choice.graph, validation))
     )
     assert q.agreement(again, wanted) == choice.agreement[choice.rule]
+    assert np.sqrt(((again - wanted) ** 2).mean()) == pytest.approx(choice.logit_error[choice.rule])
+
+
+def mean_shift(layers: tuple, of: tuple, quants: tuple[ir.Quant, ...], x: np.ndarray) -> float:
+    """Largest |mean int8 logit of `of` - mean float logit of `layers`| of a class, by the reference."""
+    graph = q.quantise(of, quants, x.shape[1], "net")
+    logits = q.dequantise_logits(graph, reference.run(graph, q.quantise_input(graph, x)))
+    return float(np.abs((logits - q.float_logits(layers, x)).mean(axis=0)).max())
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_corrected_biases_give_the_int8_net_the_float_nets_means(dense: bool) -> None:
+    blocks = (Block(8, 5, padding=2, pool=4), Block(8, 3, pool=2))
+    spec = NetSpec("flat", blocks, head="dense", hidden=16, points=96) if dense else SPEC
+    layers, x = random_net(3, spec), spectra(256)
+    ranges = q.observe(layers, x)
+    quants = tuple(q.affine(r.low, 0.6 * r.high) for r in ranges[:-1]) + q.activations(ranges, "max")[-1:]
+    before = mean_shift(layers, layers, quants, x)
+    corrected: tuple = q.correct_biases(layers, quants, x)
+    after = mean_shift(layers, corrected, quants, x)
+    assert after < 0.2 * before  # what is left is the rounding of the logits
+    # negative control: the same corrections the other way round
+    away = tuple(
+        layer if isinstance(layer, FoldedGap) else replace(layer, bias=2 * layer.bias - new.bias)
+        for layer, new in zip(layers, corrected, strict=True)
+    )
+    assert mean_shift(layers, away, quants, x) > before
+
+
+def test_a_net_that_was_trained_with_its_rounding_keeps_its_scales(layers: tuple) -> None:
+    given = q.activations(q.observe(layers, spectra(16)), "percentile")
+    choice = q.choose(layers, spectra(128), spectra(50, seed=5), reference.run, "net", given)
+    assert choice.rule == q.TRAINED
+    assert choice.graph.digest == q.quantise(layers, given, 96, "net").digest
 
 
 def test_same_input_same_graph(layers: tuple) -> None:

@@ -232,7 +232,8 @@ def export_run(
 
     made: Int8 | Float32
     if precision == "int8":
-        made = Int8(fold(net), train_x, held_x, identifier(name), say)
+        trained = None if net.rounding is None else net.rounding.quants
+        made = Int8(fold(net), train_x, held_x, identifier(name), say, trained)
     else:
         made = Float32(fold(net), net.channels, identifier(name))
     graph = made.graph

@@ -131,7 +131,7 @@ class Loop(Trainer):
             self.best, state = checkpoint.load(self.folder, self.net, self.optimizer, self.rng, self.load)
             self.history = state["history"]
             if "quantisation" in state:
-                self.net.rounding = Rounding.from_json(state["quantisation"], self.net.spec)
+                self.best_rounding = Rounding.from_json(state["quantisation"], self.net.spec)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run["threads"] = torch.get_num_threads()
         write_atomic(self.folder / "run.json", dump_json(self.run))
@@ -175,11 +175,11 @@ class Loop(Trainer):
         return record
 
     def _quantisation(self) -> dict[str, Any]:
-        """What the export needs of a net that was trained with its rounding."""
-        return {} if self.net.rounding is None else {"quantisation": self.net.rounding.to_json()}
+        """What the export needs of a kept net that was trained with its rounding."""
+        return {} if self.best_rounding is None else {"quantisation": self.best_rounding.to_json()}
 
     def _stalled(self) -> bool:
-        if self.config.qat and self.net.rounding is None:
+        if self.config.qat and len(self.history) <= self.config.epochs - self.config.qat:
             return False
         return bool(self.history) and len(self.history) - self._best_record()["epoch"] >= self.config.patience
 
@@ -196,6 +196,7 @@ class Loop(Trainer):
 
     def _finish(self) -> dict[str, Any]:
         self.net.load_state_dict(self.best)
+        self.net.rounding = self.best_rounding
         save_weights(self.net, self.folder / "model.safetensors")
         kept = self._best_record()
         best = {

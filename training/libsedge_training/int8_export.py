@@ -92,10 +92,18 @@ class Int8:
     """What `export` asks of a network, for int8 (see `float_export.Float32`)."""
 
     def __init__(
-        self, layers: Sequence[FoldedLayer], train: np.ndarray, held: np.ndarray, name: str, say: Say
+        self,
+        layers: Sequence[FoldedLayer],
+        train: np.ndarray,
+        held: np.ndarray,
+        name: str,
+        say: Say,
+        trained: Sequence[ir.Quant] | None,
     ) -> None:
-        """train, held : preprocessed spectra float32 [n, points], to quantise by and to choose the rule on."""
-        self.choice = quantise.choose(layers, train, held, run_onnxruntime, name)
+        """train, held : preprocessed spectra float32 [n, points], to quantise by and to choose the rule on. trained :
+        the scales that the net was trained with (`qat.py`), None where it was not.
+        """
+        self.choice = quantise.choose(layers, train, held, run_onnxruntime, name, trained)
         self.graph = self.choice.graph
         shares = ", ".join(f"{rule} {share:.4f}" for rule, share in self.choice.agreement.items())
         say("quantise", f"rule {self.choice.rule}; top-1 agreement with the float net, by rule: {shares}")

@@ -3,6 +3,7 @@
 Weights and activations are rounded by torch's functional fake-quant ops where the exported net rounds them
 (docs/quant_spec.md), with the scales that the export then uses; gradients go straight through (Jacob et al., CVPR
 2018, section 3). Batch normalisation is folded in with its running statistics, which stay as they are from here on.
+The activations' scales are taken anew at the start of every epoch, because logits grow while a net learns.
 """
 
 from __future__ import annotations

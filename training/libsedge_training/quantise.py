@@ -12,15 +12,15 @@ its own, because means are far smaller than peaks.
 * "percentile": the 99.99th percentile of the non-zero values;
 * "mse": the clip of least mean square error, rounding noise step^2 / 12 below it and clipping error above it.
 
-`choose` quantises by every rule and keeps the one whose int8 net agrees best with the float net on the
-validation spectra; it never sees test spectra. A net that was trained with its rounding (`qat.py`) brings its
-activations' scales along.
+`choose` quantises by every rule, corrects the biases, and keeps the net whose logits are nearest to the float net's on
+the validation spectra: logits tell rules apart where agreement is the chance of a few spectra (docs/quantisation.md).
+It never sees test spectra. A net that was trained with its rounding (`qat.py`) brings its activations' scales along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ BINS = 4096
 BATCH = 64
 #: the logits' range is the calibration's times this: two classes that both clip at the top look the same
 LOGIT_HEADROOM = 1.25
+#: most calibration spectra for the means that biases are corrected by
+MOST_FOR_MEANS = 256
 #: |bias| in int32 stays below this, so that no accumulator leaves int32
 _BIAS_LIMIT = float(1 << 30)
 
@@ -76,37 +78,40 @@ class Choice:
     graph: ir.Graph
     rule: str
     agreement: dict[str, float]  # top-1 agreement int8 / float, per rule
-    logit_error: dict[str, float]  # mean |int8 logit - float logit|, per rule
+    logit_error: dict[str, float]  # root mean square of int8 logit - float logit, per rule
 
 
-def forward(layers: Sequence[FoldedLayer], x: np.ndarray) -> Iterator[list[np.ndarray]]:
+def _apply(layer: FoldedLayer, y: torch.Tensor) -> torch.Tensor:
+    """[batch, channels, length] of a layer for y [batch, channels, length]."""
+    if isinstance(layer, FoldedGap):
+        return y.mean(dim=2, keepdim=True)
+    weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
+    if isinstance(layer, FoldedDense):
+        y = torch.nn.functional.linear(y.flatten(1), weight, bias)[:, :, None]
+        return torch.relu(y) if layer.relu else y
+    y = torch.nn.functional.conv1d(y, weight, bias, stride=layer.stride, padding=layer.padding)
+    y = torch.relu(y) if layer.relu else y
+    return torch.nn.functional.max_pool1d(y, layer.pool) if layer.pool > 1 else y
+
+
+def forward(
+    layers: Sequence[FoldedLayer], x: np.ndarray, quants: Sequence[ir.Quant] | None = None
+) -> Iterator[list[np.ndarray]]:
     """The input and every layer's output (after ReLU and pool) for x float32 [n, points], BATCH at a time.
 
-    Arrays are float32 [batch, channels, length]; the dense layer's [batch, classes, 1].
+    Arrays are float32 [batch, channels, length]; the dense layer's [batch, classes, 1]. quants : of the input and of
+    every layer's output, which are then rounded to them.
     """
-    weights = [
-        (torch.from_numpy(layer.weight), torch.from_numpy(layer.bias))
-        if isinstance(layer, (FoldedConv, FoldedDense))
-        else None
-        for layer in layers
-    ]
     for start in range(0, len(x), BATCH):
         with torch.inference_mode():
             block = np.ascontiguousarray(x[start : start + BATCH], dtype=np.float32)
             y = torch.from_numpy(block)[:, None, :]
-            outputs = [y]
-            for layer, parameters in zip(layers, weights, strict=True):
-                if isinstance(layer, FoldedConv):
-                    assert parameters is not None
-                    y = torch.nn.functional.conv1d(y, *parameters, stride=layer.stride, padding=layer.padding)
-                    y = torch.relu(y) if layer.relu else y
-                    y = torch.nn.functional.max_pool1d(y, layer.pool) if layer.pool > 1 else y
-                elif isinstance(layer, FoldedGap):
-                    y = y.mean(dim=2, keepdim=True)
-                else:
-                    assert parameters is not None
-                    y = torch.nn.functional.linear(y.flatten(1), *parameters)[:, :, None]
-                    y = torch.relu(y) if layer.relu else y
+            outputs: list[torch.Tensor] = []
+            for at in range(len(layers) + 1):
+                y = _apply(layers[at - 1], y) if at else y
+                if quants is not None:
+                    own = quants[at]
+                    y = torch.fake_quantize_per_tensor_affine(y, own.scale, own.zero_point, -128, 127)
                 outputs.append(y)
             yield [tensor.numpy() for tensor in outputs]
 
@@ -172,6 +177,56 @@ def activations(ranges: Sequence[TensorRange], rule: str) -> tuple[ir.Quant, ...
     return (*(affine(seen.low, seen.clip(rule)) for seen in inner), logits)
 
 
+def correct_biases(
+    layers: Sequence[FoldedLayer], quants: Sequence[ir.Quant], x: np.ndarray
+) -> tuple[FoldedLayer, ...]:
+    """The layers with biases that give every channel of the int8 net, before its ReLU, the mean that it has in the
+    float net over spectra x float32 [n, points].
+
+    Rounded weights and clipped activations move that mean (Nagel et al., ICCV 2019, section 4.2, who take it from the
+    batch normalisation). Layer by layer: each one sees the corrected ones before it.
+    """
+    wanted = _means(layers, x)
+    found: list[FoldedLayer] = []
+    rounded: list[FoldedLayer] = []
+    for layer, float_mean in zip(layers, wanted, strict=False):
+        if isinstance(layer, FoldedGap):
+            found.append(layer)
+            rounded.append(layer)
+            continue
+        at = len(rounded)
+        weight, _, scale = quantise_weights(layer.weight, layer.bias, quants[at].scale)
+        near = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+        int8_mean = _means(rounded, x, quants[: at + 1])[-1]
+        # before its ReLU a layer is affine: its mean output is that of the mean input
+        moved = _channel_means(replace(layer, weight=near), int8_mean) - _channel_means(layer, float_mean)
+        found.append(replace(layer, bias=layer.bias - moved))
+        rounded.append(replace(found[-1], weight=near))
+    return tuple(found)
+
+
+def _means(
+    layers: Sequence[FoldedLayer], x: np.ndarray, quants: Sequence[ir.Quant] | None = None
+) -> list[np.ndarray]:
+    """Means over the spectra of the input and of every layer's output, float32 [channels, length] each."""
+    total: list[np.ndarray] | None = None
+    for outputs in forward(layers, x, quants):
+        sums = [tensor.sum(axis=0, dtype=np.float64) for tensor in outputs]
+        total = sums if total is None else [a + b for a, b in zip(total, sums, strict=True)]
+    assert total is not None
+    return [(values / len(x)).astype(np.float32) for values in total]
+
+
+def _channel_means(layer: FoldedConv | FoldedDense, y: np.ndarray) -> np.ndarray:
+    """Mean of every channel before ReLU and pool, float32 [channels], for y [channels, length]."""
+    plain = (
+        replace(layer, relu=False) if isinstance(layer, FoldedDense) else replace(layer, relu=False, pool=1)
+    )
+    with torch.inference_mode():
+        found: np.ndarray = _apply(plain, torch.from_numpy(y)[None]).mean(dim=2)[0].numpy()
+    return found
+
+
 def quantise(layers: Sequence[FoldedLayer], quants: Sequence[ir.Quant], points: int, name: str) -> ir.Graph:
     """The int8 graph of folded layers for `points` grid points, with `activations`."""
     x = quants[0]
@@ -234,24 +289,26 @@ def choose(
     name: str = "net",
     trained: Sequence[ir.Quant] | None = None,
 ) -> Choice:
-    """Quantise by every rule and keep the one that agrees best with the float net on `validation`.
+    """Quantise by every rule, biases corrected, and keep the one with the least logit error on `validation`.
 
     calibration, validation : preprocessed float32 [n, points]. run(graph, int8 [n, points]) -> int8 [n,
-    classes]. Ties go to the smaller mean absolute logit error, then to the earlier rule. trained : what the net
-    was trained with (`qat.py`), in place of all rules.
+    classes]. Ties go to the earlier rule. trained : what the net was trained with (`qat.py`), in place of all rules and
+    of the correction.
     """
     if trained is None:
         ranges = observe(layers, calibration)
-        candidates = {rule: activations(ranges, rule) for rule in RULES}
+        few = calibration[:: -(-len(calibration) // MOST_FOR_MEANS)]
+        by_rule = {rule: activations(ranges, rule) for rule in RULES}
+        nets = {rule: (correct_biases(layers, quants, few), quants) for rule, quants in by_rule.items()}
     else:
-        candidates = {TRAINED: tuple(trained)}
+        nets = {TRAINED: (tuple(layers), tuple(trained))}
     wanted = float_logits(layers, validation)
     graphs, shares, errors = {}, {}, {}
-    for rule, quants in candidates.items():
-        graph = quantise(layers, quants, calibration.shape[1], name)
+    for rule, (corrected, quants) in nets.items():
+        graph = quantise(corrected, quants, calibration.shape[1], name)
         logits = dequantise_logits(graph, run(graph, quantise_input(graph, validation)))
         graphs[rule] = graph
         shares[rule] = agreement(logits, wanted)
-        errors[rule] = float(np.abs(logits - wanted).mean())
-    best = max(candidates, key=lambda rule: (shares[rule], -errors[rule]))
+        errors[rule] = float(np.sqrt(np.square(logits - wanted).mean()))
+    best = min(nets, key=errors.__getitem__)
     return Choice(graphs[best], best, shares, errors)

@@ -76,8 +76,8 @@ class Parts:
 class Trainer:
     """Epochs over `Parts`, in memory; `train` puts a run folder around it.
 
-    Call it under `torch_settings`. `history` holds the epochs' records, `best` the tensors of the epoch with
-    the best validation figures. Raises RunError where a loss is not finite.
+    Call it under `torch_settings`. `history` holds the epochs' records, `best` and `best_rounding` the tensors
+    and the rounding of the epoch with the best validation figures. Raises RunError where a loss is not finite.
     """
 
     def __init__(self, config: TrainConfig, spec: NetSpec, parts: Parts) -> None:
@@ -102,6 +102,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.x) / config.batch)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, torch.Tensor] = {}
+        self.best_rounding: qat.Rounding | None = None
 
     def _keep_features(self, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         self.features = inputs[0].detach()
@@ -110,7 +111,7 @@ class Trainer:
         """One more epoch and its validation; `advance` is called after every step. Returns its record."""
         number, total = len(self.history) + 1, self.config.epochs
         begin = time.perf_counter()
-        if number > total - self.config.qat and self.net.rounding is None:
+        if number > total - self.config.qat:
             self.net.rounding = qat.rounding(self.net, self.part.values)
         self.net.train()
         order = torch.randperm(len(self.x), generator=self.rng)
@@ -144,6 +145,7 @@ class Trainer:
         self.history.append(record)
         if self._best_record() is record:
             self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+            self.best_rounding = self.net.rounding
         return record
 
     def _asked(self, rows: torch.Tensor, logits: torch.Tensor, number: int) -> torch.Tensor:

@@ -37,6 +37,7 @@ _CONFIG = (
     "seed",
     "test_specimens",
     "validation_specimens",
+    "qat",
 )
 
 
@@ -75,6 +76,14 @@ def _steps(spec: NetSpec, smooth: str | None, continuum: int | None) -> Preproce
 @click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Of split, net and batches.")
 @click.option("--test-specimens", type=int, default=_DEFAULT.test_specimens, show_default=True)
 @click.option("--validation-specimens", type=int, default=None, help="Default: 15 %, at least one a class.")
+@click.option(
+    "--qat",
+    metavar="N",
+    type=int,
+    default=_DEFAULT.qat,
+    show_default=True,
+    help="Train the last N epochs with the rounding of the int8 export; one of them is kept.",
+)
 @click.option(
     "--classes",
     type=click.Choice(["chemistry"]),
