@@ -56,7 +56,8 @@ def search(
     """Tune a weighting strategy with Optuna on the validation specimens of SET.h5 (a spectra store).
 
     The split is that of `libsedge train` with the same seed; spectra of test specimens are never loaded. Call it again
-    after an interruption, or with more trials. `libsedge train --weighting DIR/best.json` takes what was found.
+    after an interruption, or with more trials. `libsedge train --weighting DIR/best.json` and
+    `libsedge study --strategy DIR/best.json` take what was found.
     """
     recipe = Recipe(net, epochs, seed, test_specimens, validation_specimens)
     best = carry_out(
