@@ -1,7 +1,7 @@
 // libsedge._core.Model and FloatModel: one compiled model, loaded from bytes, run in an arena of its own.
 #include "arena.h"
 #include "bindings.h"
-#include "libsedge/libsedge.h"
+#include "libsedge/exports.h"
 #include "shared_object.h"
 
 #include <chrono>
@@ -54,29 +54,6 @@ void collect_layer(void* user, const char* name, const int8_t* data, size_t chan
     }
 }
 
-// The C API of one precision: the types of libsedge.h and the names that a compiled model exports.
-struct Int8 {
-    using Value = std::int8_t;
-    using Net = sedge_net;
-    using State = sedge_model;
-    static constexpr const char* entry = "sedge_net_entry";
-    static constexpr const char* init = "sedge_init";
-    static constexpr const char* run = "sedge_run";
-    static constexpr const char* self_test = "sedge_self_test";
-    static constexpr const char* scrub = "sedge_scrub";
-};
-
-struct Float32 {
-    using Value = float;
-    using Net = sedge_net_f32;
-    using State = sedge_model_f32;
-    static constexpr const char* entry = "sedge_net_f32_entry";
-    static constexpr const char* init = "sedge_init_f32";
-    static constexpr const char* run = "sedge_run_f32";
-    static constexpr const char* self_test = "sedge_self_test_f32";
-    static constexpr const char* scrub = "sedge_scrub_f32";
-};
-
 struct Clock {
     using Steady = std::chrono::steady_clock;
     std::vector<std::pair<std::string, std::int64_t>> layers; // name, ns since the layer before
@@ -101,7 +78,7 @@ template <class Api>
 class Model {
     using Value = typename Api::Value;
     using Net = typename Api::Net;
-    using State = typename Api::State;
+    using State = typename Api::Model;
 
 public:
     Model(std::string_view so, const std::optional<std::string>& isa) {

@@ -71,7 +71,8 @@ class Machine:
         self._folder = tempfile.TemporaryDirectory(prefix="sedge-")
         self.folder = Path(self._folder.name)
         root = resources.files("libsedge_native")
-        for path in ("include/libsedge/libsedge.h", "src/emulated_main.cpp"):
+        headers = ("include/libsedge/exports.h", "include/libsedge/libsedge.h")
+        for path in (*headers, "src/emulated_main.cpp"):
             (self.folder / path.rsplit("/", 1)[1]).write_bytes((root / path).read_bytes())
         command = [*compiler(self.target), *self.target.flags, "-std=c++17", "-O2", "emulated_main.cpp"]
         toolchain.run([*command, "-o", "emulated_main", "-ldl"], self.folder)

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from libsedge_native.lowered import Kernel
 
-_VECTOR = ("requantise.h", "vector_layers.inc", "vector_net.inc", "vector_rows.inc")
+_VECTOR = ("requantise.h", "vector_layers.inc", "vector_net.inc", "vector_rows.inc", "windows.inc")
 _ARM = (*_VECTOR, "arm_cpu.h", "neon_common.inc")
 _SLIDING = (*_ARM, "neon_ends.inc")
 _DOT = (*_SLIDING, "neon_dot.inc", "neon_lanes.inc")
 _X86 = (*_VECTOR, "x86_cpu.h")
-_FLOAT = ("float_layers.inc", "float_net.inc", "float_toom.inc")
+_FLOAT = ("float_layers.inc", "float_net.inc", "float_toom.inc", "windows.inc")
 
 HEADERS: dict[str, tuple[str, ...]] = {
     "amx": (*_X86, "amx.h", "avx512vnni.h"),
@@ -24,11 +24,11 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "neon": (*_SLIDING, "neon.h", "neon_quads.inc"),
     "armv7neon": (*_ARM, "armv7neon.h"),
     "smlad": (*_VECTOR, "smlad.h"),
-    "scalar": ("requantise.h", "scalar.h"),
+    "scalar": ("requantise.h", "scalar.h", "windows.inc"),
     "float_avx512": (*_FLOAT, "float_avx512.h", "x86_cpu.h"),
     "float_avx2": (*_FLOAT, "float_avx2.h", "x86_cpu.h"),
     "float_neon": (*_FLOAT, "arm_cpu.h", "float_neon.h"),
-    "float_scalar": ("float_scalar.h",),
+    "float_scalar": ("float_scalar.h", "windows.inc"),
 }
 
 

@@ -7,7 +7,7 @@
  *
  * Exit status: 0; 2 usage or input; 3 the model cannot be loaded; 16 + sedge_status where the model refuses;
  * 4 a canary around the arena was overwritten. */
-#include "libsedge.h"
+#include "exports.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -22,29 +22,10 @@ namespace {
 constexpr size_t margin = 256; /* bytes of canary on both sides of the arena */
 constexpr uint8_t canary = 0xA5;
 
+using sedge::Float32;
+using sedge::Int8;
+
 /* The C API of one precision. */
-struct Int8 {
-    using Value = int8_t;
-    using Net = sedge_net;
-    using Model = sedge_model;
-    static constexpr const char* entry = "sedge_net_entry";
-    static constexpr const char* init = "sedge_init";
-    static constexpr const char* run = "sedge_run";
-    static constexpr const char* self_test = "sedge_self_test";
-    static constexpr const char* scrub = "sedge_scrub";
-};
-
-struct Float32 {
-    using Value = float;
-    using Net = sedge_net_f32;
-    using Model = sedge_model_f32;
-    static constexpr const char* entry = "sedge_net_f32_entry";
-    static constexpr const char* init = "sedge_init_f32";
-    static constexpr const char* run = "sedge_run_f32";
-    static constexpr const char* self_test = "sedge_self_test_f32";
-    static constexpr const char* scrub = "sedge_scrub_f32";
-};
-
 template <class P>
 struct Api {
     const typename P::Net* net;

@@ -82,17 +82,7 @@ inline void conv1d(const float* x, float* y, const float* w, const float* bias) 
     }
 }
 
-/* The part [begin, end) of the input that window p of a pool sees; never empty. */
-template <class S>
-inline size_t window_begin(size_t p) {
-    return p * S::stride > S::pad_left ? p * S::stride - S::pad_left : 0;
-}
-
-template <class S>
-inline size_t window_end(size_t p) {
-    const size_t end = p * S::stride + S::kernel - S::pad_left;
-    return end < S::in_length ? end : S::in_length;
-}
+#include "windows.inc"
 
 template <class S>
 inline void max_pool(const float* x, float* y) {

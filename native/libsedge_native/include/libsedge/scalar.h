@@ -105,17 +105,7 @@ inline void conv1d(const int8_t* x, int8_t* y, const int8_t* w, const int32_t* b
     }
 }
 
-/* The part [begin, end) of the input that window p of a pool sees; never empty. */
-template <class S>
-inline size_t window_begin(size_t p) {
-    return p * S::stride > S::pad_left ? p * S::stride - S::pad_left : 0;
-}
-
-template <class S>
-inline size_t window_end(size_t p) {
-    const size_t end = p * S::stride + S::kernel - S::pad_left;
-    return end < S::in_length ? end : S::in_length;
-}
+#include "windows.inc"
 
 /* Maximum over S::kernel positions every S::stride, padding left out; positions `from` to `to` as in
  * conv1d_part. */
