@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ def crc32c(data: Buffer, crc: int = 0, implementation: str | None = None) -> int
 def crc32c_implementations() -> list[str]:
     """The implementations this CPU runs, fastest first."""
 
-class Model:
+_Value = TypeVar("_Value", np.int8, np.float32)
+
+# what the two share; only in this stub
+class _Model(Generic[_Value]):
     """A compiled model (`model.so`), loaded from bytes that were already verified.
 
     The bytes go to a sealed memory file and are loaded from there, so nothing can be swapped in between. The
@@ -54,17 +57,24 @@ class Model:
     def isas(self) -> list[tuple[str, bool]]:
         """Every instruction set it was built for, fastest first, and whether it runs here."""
 
-    def run(self, input: NDArray[np.int8]) -> NDArray[np.int8]:
-        """int8 [input_len] -> int8 logits [classes]."""
+    def run(self, input: NDArray[_Value]) -> NDArray[_Value]:
+        """[input_len] -> logits [classes]."""
 
-    def run_batch(self, inputs: NDArray[np.int8], out: NDArray[np.int8] | None = None) -> NDArray[np.int8]:
-        """int8 [n, input_len] -> int8 logits [n, classes], written to `out` where given."""
+    def run_batch(self, inputs: NDArray[_Value], out: NDArray[_Value] | None = None) -> NDArray[_Value]:
+        """[n, input_len] -> logits [n, classes], written to `out` where given."""
 
     def self_test(self) -> None:
-        """Runs the embedded golden vectors; SelfTestError unless they come out bit for bit."""
+        """Runs the embedded golden vectors; SelfTestError unless they come out bit for bit, of a float32 model within
+        the tolerance that it names, 1e-5 of the largest logit."""
 
     def scrub(self) -> None:
         """Checks the CRC-32C of every constant of the kernel; SelfTestError when memory decayed."""
+
+    def check_canaries(self) -> None:
+        """KernelError when the kernel wrote outside its arena."""
+
+class Model(_Model[np.int8]):
+    """int8 in and out."""
 
     def trace(self, input: NDArray[np.int8]) -> list[tuple[str, NDArray[np.int8]]]:
         """Name and output, int8 [channels, length], of every layer of the scalar kernel; KernelError if it
@@ -74,39 +84,8 @@ class Model:
         """Name and nanoseconds of every layer of the scalar kernel in one run; KernelError for another kernel.
         Those of the vector kernels: `libsedge bench --layers`, which compiles the net again to time them."""
 
-    def check_canaries(self) -> None:
-        """KernelError when the kernel wrote outside its arena."""
-
-class FloatModel:
-    """A compiled float32 model (`libsedge sources --precision float32`): as Model, with float32 in and out.
-
-    `self_test` holds the golden vectors to the tolerance that the model names, 1e-5 of the largest logit.
-    """
-
-    def __init__(self, so: bytes, isa: str | None = None) -> None: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def input_len(self) -> int: ...
-    @property
-    def classes(self) -> int: ...
-    @property
-    def arena_bytes(self) -> int: ...
-    @property
-    def arena_align(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
-    @property
-    def isas(self) -> list[tuple[str, bool]]: ...
-    def run(self, input: NDArray[np.float32]) -> NDArray[np.float32]: ...
-    def run_batch(
-        self, inputs: NDArray[np.float32], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]: ...
-    def self_test(self) -> None: ...
-    def scrub(self) -> None: ...
-    def check_canaries(self) -> None: ...
+class FloatModel(_Model[np.float32]):
+    """float32 in and out."""
 
 class Preprocessor:
     """The unchecked core of libsedge.preprocess.Preprocessor."""
