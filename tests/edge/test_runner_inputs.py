@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import socket
+import struct
 import time
 import tty
 from pathlib import Path
@@ -21,7 +22,7 @@ from libsedge.senders.truth import Carrier, UnitTruth, damaged_units
 from libsedge.sources.base import Source
 from libsedge.sources.ccsds import CcsdsUdpSource, PacketStream
 from libsedge.sources.serial import SerialSource
-from libsedge.sources.space_packets import Packetiser
+from libsedge.sources.space_packets import DEFAULT_APID, Packetiser, crc16
 from libsedge.sources.tcp import TcpSource
 from runner_tools import (
     AXIS,
@@ -166,6 +167,47 @@ def test_cut_of_the_stream_into_reads_changes_nothing(runner_program: Path) -> N
     assert (seen[0].account, seen[0].source) == (seen[1].account, seen[1].source)
 
 
+def odd_packets(seed: int) -> bytes:
+    """Segments of few frames of many epochs: repeated, of another cut, missing, too many, not of one frame."""
+    rng = random.Random(seed)
+    whole = {
+        (e, s): encode(Frame(1, e, s, 0, 0, 0, 0, plasma(1, 5)[0][:50])) for e in range(20) for s in range(3)
+    }
+    out = []
+    for count in range(1500):
+        key = rng.choice(list(whole)[: rng.choice([6, 60])])
+        segments = rng.choice([1, 2, 3, 3, 3, 40])
+        segment = rng.randrange(segments)
+        step = -(-len(whole[key]) // segments)
+        data = whole[key][segment * step : (segment + 1) * step] or b"x"
+        if rng.random() < 0.03:
+            data = rng.randbytes(rng.choice([1, 65000]))
+        if rng.random() < 0.05:
+            key = rng.choice(list(whole))
+        flags = (segment == 0) | (segment == segments - 1) << 1
+        words = (0x0800 | DEFAULT_APID, flags << 14 | count, 17 + len(data))
+        body = struct.pack(">HHHQIHH", *words, key[1], key[0], segment, segments)
+        out.append(body + data + struct.pack(">H", crc16(body + data)))
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_segments_are_counted_alike(runner_program: Path, seed: int) -> None:
+    data = odd_packets(seed)
+    stream = PacketStream()
+    found = stream.feed(data) + stream.finish()
+    with running(runner_program, "--source", "ccsds:tcp:0") as (process, end):
+        send_tcp(address_of(process), data)
+        ours = end()
+    refused = {reason: n for reason, n in stream.refused().items() if n}
+    assert len(found) > 20
+    assert refused["incomplete"] > 100
+    assert ours.account["rejected"] == refused | {"wrong_length": len(found) - ours.account["duplicate"]}
+    names = ("packets", "decoded", "segments_again", "garbage_bytes")
+    assert {name: ours.source[name] for name in names} == {name: stream.counters()[name] for name in names}
+    assert ours.source["segments_again"] > 100
+
+
 # --- a serial line
 
 
@@ -203,7 +245,10 @@ def test_blocks_over_a_line(
     runner_program: Path, classifier: Classifier, tmp_path: Path, damage: float, seed: int
 ) -> None:
     pieces = units(Blocks(), damage, seed)
-    data = b"".join(pieces) + b"\0\0\0" + b"\1" * 300_000 + b"\0" + b"\3a\0" + pieces[-1][:40]
+    never_written = b"\xff" + b"\7" * 254 + b"\1"  # an empty group behind a full one
+    data = (
+        b"".join(pieces) + b"\0\0\0" + b"\1" * 300_000 + b"\0\3a\0" + never_written + b"\0" + pieces[-1][:40]
+    )
     line = Line()
     with running(runner_program, "--source", f"serial:{line.device},baud=921600") as (_, end):
         line.send(data)
