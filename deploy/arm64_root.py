@@ -55,16 +55,23 @@ def mirror() -> str:
     return found[0] if found else "http://deb.debian.org/debian"
 
 
-def unpack(folder: Path, packages: tuple[str, ...], finish: Callable[[Path], None] | None = None) -> Path:
-    """Packages of arm64 Debian and what they depend on, in a folder; it is complete where it exists."""
+def unpack(
+    folder: Path,
+    packages: tuple[str, ...],
+    finish: Callable[[Path], None] | None = None,
+    *,
+    suite: str = SUITE,
+    arch: str = "arm64",
+) -> Path:
+    """Packages of Debian and what they depend on, in a folder; it is complete where it exists."""
     if folder.is_dir():
         return folder
     need({"mmdebstrap": "mmdebstrap"})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         made = Path(name) / "root"
-        command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract"]
-        command += [f"--include={','.join(packages)}", SUITE, str(made), mirror()]
+        command = ["mmdebstrap", "--quiet", f"--arch={arch}", "--variant=extract"]
+        command += [f"--include={','.join(packages)}", suite, str(made), mirror()]
         subprocess.run(command, check=True)
         made.chmod(0o755)
         if finish is not None:

@@ -1,12 +1,14 @@
 """Wheels for Linux boards and hosts, built on one x86-64 machine: `make wheels`.
 
-    python deploy/wheels.py [--out dist] [--arch x86_64] [--arch aarch64]
+    python deploy/wheels.py [--out dist] [--arch x86_64] [--arch aarch64] [--python 3.11] [--python 3.13]
 
 Compiled by zig (PyPI's ziglang), which brings the symbol versions of glibc 2.28, so that the wheels install on every
 Linux since 2018, as those of numpy do; auditwheel proves it and refuses a wheel that needs more. Built from a copy
 of the tracked and new files, so that nothing left in build/ gets in. The same sources, tools and commit give the
 same bytes.
-The aarch64 wheel takes the Python headers of arm64 Debian (arm64_root.py), so it is for that Python: 3.11.
+
+The Python that builds is 3.11. Headers of another one, and of another machine, are those of the Debian release that
+has it, unpacked in build/debian; no Debian release has 3.12.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -27,8 +30,10 @@ from libsedge_native.zig import GLIBC, zig
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHES = ("x86_64", "aarch64")
-TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
-ABI = f"cpython-{sys.version_info.major}{sys.version_info.minor}"
+#: Python -> the Debian release whose headers the wheel is built with
+PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}
+DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def copy_sources(folder: Path) -> Path:
@@ -68,29 +73,51 @@ def toolchain(folder: Path, arch: str) -> Path:
     return file
 
 
-def arm64_headers(folder: Path) -> Path:
-    """arm64 Debian's Python headers alone: beside its other headers they would hide those of zig."""
-    if sys.version_info[:2] != (3, 11):
-        raise SystemExit("the aarch64 wheel has Debian 12's Python headers: build it with Python 3.11")
-    source = arm64_root.make() / "usr" / "include"
-    shutil.copytree(source / "python3.11", folder / "python3.11")
-    shutil.copytree(source / "aarch64-linux-gnu", folder / "aarch64-linux-gnu", ignore=_all_but_python)
+def debian(arch: str, python: str) -> Path:
+    """A Python of a Debian release, with its headers, in a folder."""
+    if (DEBIAN[arch], PYTHONS[python]) == ("arm64", arm64_root.SUITE):
+        return arm64_root.make()
+    folder = ROOT / "build" / "debian" / f"python{python}-{arch}"
+    packages = (f"python{python}", f"libpython{python}-dev", "python3-pip", "libstdc++6", "base-files")
+    return arm64_root.unpack(folder, packages, suite=PYTHONS[python], arch=DEBIAN[arch])
+
+
+def headers(folder: Path, arch: str, python: str) -> Path:
+    """Debian's Python headers alone: beside its other headers they would hide those of zig."""
+    source, name = debian(arch, python) / "usr" / "include", f"python{python}"
+    shutil.copytree(source / name, folder / name)
+    shutil.copytree(source / f"{arch}-linux-gnu" / name, folder / f"{arch}-linux-gnu" / name)
     return folder
 
 
-def _all_but_python(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if folder.endswith("aarch64-linux-gnu") and name != "python3.11"]
+def interpreter(folder: Path, python: str) -> Path:
+    """A program that runs x86-64 Debian's Python with the packages of this one: CMake asks for one of that version."""
+    root, program = debian("x86_64", python), folder / f"python{python}"
+    libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
+    loader = [
+        libraries / "ld-linux-x86-64.so.2",
+        "--library-path",
+        libraries,
+        root / f"usr/bin/python{python}",
+    ]
+    environment = f"PYTHONHOME={root}/usr PYTHONPATH={sysconfig.get_path('purelib')}"
+    program.write_text(f'#!/bin/sh\n{environment} exec {shlex.join(map(str, loader))} "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
-def build(arch: str, work: Path, out: Path) -> Path:
+def build(arch: str, python: str, work: Path, out: Path) -> Path:
     """One wheel in `out`, its tag proven by auditwheel."""
     source = copy_sources(work / "source")
+    digits = python.replace(".", "")
     flags = f"-g0 -ffile-prefix-map={work}=."
     cmake = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain(work / 'zig', arch)}"]
-    if arch != "x86_64":
-        headers = arm64_headers(work / "include")
-        flags += f" -I{headers}"
-        cmake.append(f"-DPython_INCLUDE_DIR={headers / 'python3.11'}")
+    if (arch, python) != ("x86_64", HERE):
+        folder = headers(work / "include", arch, python)
+        flags += f" -I{folder}"
+        cmake.append(f"-DPython_INCLUDE_DIR={folder / f'python{python}'}")
+    if python != HERE:
+        cmake.append(f"-DPython_EXECUTABLE={interpreter(work, python)}")
     stamp = subprocess.run(
         ["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True
     )
@@ -100,7 +127,7 @@ def build(arch: str, work: Path, out: Path) -> Path:
         "SOURCE_DATE_EPOCH": stamp.stdout.strip(),
         "CMAKE_ARGS": " ".join([*cmake, f'-DCMAKE_CXX_FLAGS="{flags}"']),
         "_PYTHON_HOST_PLATFORM": f"linux-{arch}",
-        "SETUPTOOLS_EXT_SUFFIX": f".{ABI}-{arch}-linux-gnu.so",
+        "SETUPTOOLS_EXT_SUFFIX": f".cpython-{digits}-{arch}-linux-gnu.so",
     }
     pip: list[str | Path] = [
         sys.executable,
@@ -112,6 +139,9 @@ def build(arch: str, work: Path, out: Path) -> Path:
         "--no-build-isolation",
     ]
     subprocess.run([*pip, "-w", work, source], check=True, env=environment)
+    (raw,) = work.glob("libsedge-*.whl")
+    tags = ["--remove", "--python-tag", f"cp{digits}", "--abi-tag", f"cp{digits}"]
+    subprocess.run([sys.executable, "-m", "wheel", "tags", *tags, raw], check=True, stdout=subprocess.DEVNULL)
     (raw,) = work.glob("libsedge-*.whl")
     audit = [sys.executable, "-m", "auditwheel", "repair", "--plat", "auto", "-w"]
     subprocess.run([*audit, work / "repaired", raw], check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -129,12 +159,16 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--arch", action="append", choices=ARCHES, help="default: all")
+    parser.add_argument("--python", action="append", choices=list(PYTHONS), help="default: all")
     arguments = parser.parse_args()
+    if HERE not in PYTHONS:
+        raise SystemExit(f"build the wheels with one of Python {', '.join(PYTHONS)}, not {HERE}")
     with tempfile.TemporaryDirectory(prefix="sedge-wheels-") as name:
         for arch in arguments.arch or ARCHES:
-            wheel = build(arch, Path(name) / arch, arguments.out)
-            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-            print(f"{wheel}  {wheel.stat().st_size:,} bytes  sha256 {digest}")
+            for python in arguments.python or PYTHONS:
+                wheel = build(arch, python, Path(name) / arch / python, arguments.out)
+                digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+                print(f"{wheel}  {wheel.stat().st_size:,} bytes  sha256 {digest}", flush=True)
     return 0
 
 

@@ -14,12 +14,12 @@ from libsedge.cli import main
 from libsedge.errors import ToolchainError
 from libsedge_native import counting
 from libsedge_native.fixed_graphs import m_net, ties
-from libsedge_native.generate import GeneratedModel, default_goldens, generate
+from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.ir import Graph
 from libsedge_native.lowered import Optimise
 from libsedge_native.onnx_export import to_onnx
 from libsedge_native.passes import lower
-from libsedge_native.random_graph import random_graph
+from libsedge_native.random_graph import random_graph, random_inputs
 from libsedge_native.targets import BARE, BareTarget, compiler, host_compiler, target_of
 from libsedge_native.toolchain import compile_object
 
@@ -172,7 +172,7 @@ def test_smlad_takes_half_the_instructions(short_net: Graph, tmp_path: Path) -> 
     for isas in ((), board.isas):
         executed = []
         for goldens in (1, 4):
-            generated = generate(short_net, default_goldens(short_net, goldens), isas)
+            generated = generate(short_net, random_inputs(short_net, 0, goldens), isas)
             options = ("-plugin", f"{tmp_path / plugin},out={tmp_path / 'count.txt'}")
             assert boot(board, generated, compile_object(generated, board), tmp_path, options) == GOOD
             executed.append(int((tmp_path / "count.txt").read_text()))

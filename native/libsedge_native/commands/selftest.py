@@ -74,8 +74,15 @@ def selftest(file: Path, targets: tuple[str, ...], cpu: str | None) -> None:
         if cpu and target.native:
             raise ConfigError(f"{name} is this machine and is not emulated", field="--cpu", value=cpu)
         bundle.kernel(name)  # named, with those that exist, before anything is compiled
-        if target.native and find_spec("jinja2") is None:
-            click.echo(check_here(bundle, name))
+        if find_spec("jinja2") is None:
+            if target.native:
+                click.echo(check_here(bundle, name))
+            elif targets:
+                raise ConfigError(
+                    "another machine is emulated by libsedge[native]", field="--target", value=name
+                )
+            else:
+                click.echo(f"{name}: not run here; another machine is emulated by libsedge[native]")
             continue
         from libsedge_native.emulate import Machine
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import wheels
 from click.testing import CliRunner
-from guest import Guest
+from guest import Guest, installed
 from libsedge.cli import main
 from libsedge_native.targets import TARGETS
 
@@ -36,6 +37,27 @@ def test_goldens_and_decisions_are_those_of_the_host(
     assert ours.pop("isa") != kernel
     assert theirs == ours
     assert len({shot["confidence"] for file in ours["files"] for shot in file["shots"]}) > 1
+
+
+def test_the_wheel_for_python_3_13_runs_on_debian_13(board: Path, tmp_path: Path) -> None:
+    guest = installed(wheels.debian("aarch64", "3.13"), tmp_path / "site", "3.13")
+    found = sorted(path.name for path in (guest.site / "libsedge").glob("*.so"))
+    assert found == [f"{name}.cpython-313-aarch64-linux-gnu.so" for name in ("_core", "_frames")]
+    ran = guest.libsedge(
+        "selftest", board / "model.sedge", "--target", "aarch64-linux", home=board, cpu="max"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "4 of 4 goldens bit for bit with i8mm, " in ran.stdout
+
+
+def test_a_board_emulates_no_other_machine(guest: Guest, board: Path) -> None:
+    ran = guest.libsedge("selftest", board / "model.sedge", home=board)
+    assert ran.returncode == 0, ran.stderr
+    assert "4 of 4 goldens bit for bit with neon, scalar" in ran.stdout
+    assert "x86_64-linux: not run here" in ran.stdout
+    asked = guest.libsedge("selftest", board / "model.sedge", "--target", "x86_64-linux", home=board)
+    assert asked.returncode != 0
+    assert "libsedge[native]" in asked.stderr
 
 
 def test_wrong_goldens_are_seen(guest: Guest, board: Path) -> None:
