@@ -112,6 +112,15 @@ def test_a_study_leaves_rows_summary_and_report(done: tuple[Path, dict[str, Any]
     assert "int8_accuracy" not in found["summary"]["sk:1-nn"]
     assert "minus_equal" not in found["summary"]["equal"]
     assert found["summary"]["sk:1-nn"]["ece"] is None
+    for name in ("equal", "sk:lda"):
+        e = found["summary"][name]
+        assert e["ece"] == e["ece_after"]["value"]
+        assert 0 <= e["ece_floor"]["specimens"]["mean"] <= e["ece_floor"]["specimens"]["high"] <= 1
+        accuracies = [row["accuracy"] for row in e["per_distance"]]
+        assert e["distance_spread"]["value"] == pytest.approx(max(accuracies) - min(accuracies))
+    assert {p.stem for p in (out / "runs").glob("*.npz")} == {
+        r["key"] for r in found["runs"] if r["stage"] != "timing" and r["method"] != "sk:1-nn"
+    }
     best = found["best"]["strategy"]
     assert best in PLAN.strategies[1:]
     names = set(found["controls"]["controls"])
@@ -208,6 +217,10 @@ def test_another_plan_other_spectra_and_damaged_rows_are_refused(
     (folder.runs / f"{task.key}.json").write_text('{"key": ')
     with pytest.raises(RunError, match="remove it to run it again"):
         folder.row(task)
+    (folder.runs / f"{task.key}.npz").write_bytes(b"half")
+    with pytest.raises(RunError, match="remove it and its row"):
+        folder.answers({"key": task.key})
+    assert folder.answers({"key": "another"}) is None
 
 
 def test_strategies_that_need_compositions_are_left_out_where_there_are_none(
