@@ -30,6 +30,7 @@ from libsedge_native import reference, toolchain
 from libsedge_native.ir import Graph
 from libsedge_native.random_graph import random_inputs
 from libsedge_native.targets import Target, compiler, target_of
+from libsedge_native.verify import KernelCheck
 
 #: what src/emulated_main.cpp exits with, 16 + sedge_status
 _REFUSALS = {
@@ -142,21 +143,10 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class EmulatedCheck:
-    """A model on one emulated CPU against the reference; fields as in verify.KernelCheck."""
+class EmulatedCheck(KernelCheck):
+    """A compiled model against the reference, on one emulated CPU."""
 
     cpu: str
-    isas: tuple[str, ...]
-    skipped: tuple[str, ...]
-    inputs: int
-    cells: int
-    different: int
-    layer_cells: int
-    layer_different: int
-
-    @property
-    def equal(self) -> bool:
-        return self.cells > 0 and self.different == 0 and self.layer_different == 0
 
 
 def verify_emulated(
@@ -185,16 +175,9 @@ def verify_emulated(
     shown = [layers[name].reshape(-1) for name in fused_names(graph)]
     flat = np.concatenate(shown)
     wrong = int((got != flat).sum()) if got.size == flat.size else flat.size
-    return EmulatedCheck(
-        cpu or machine.cpu or "default",
-        isas,
-        tuple(name for name, runnable in built if not runnable),
-        len(x),
-        want.size * len(isas),
-        different,
-        flat.size,
-        wrong,
-    )
+    skipped = tuple(name for name, runnable in built if not runnable)
+    cells, chosen = want.size * len(isas), cpu or machine.cpu or "default"
+    return EmulatedCheck(isas, skipped, len(x), cells, different, flat.size, wrong, chosen)
 
 
 def fused_names(graph: Graph) -> list[str]:
