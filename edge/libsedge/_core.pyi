@@ -87,6 +87,9 @@ class Model(_Model[np.int8]):
 class FloatModel(_Model[np.float32]):
     """float32 in and out."""
 
+def softmax(logits: NDArray[np.int8], table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The unchecked core of libsedge.classifier.softmax: [n, classes], [256] -> [n, classes]."""
+
 class Preprocessor:
     """The unchecked core of libsedge.preprocess.Preprocessor."""
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from libsedge import _core
 from libsedge.errors import AxisError, SpectrumError
 from libsedge.preprocess import Preprocessor, Report
 
@@ -62,13 +63,8 @@ def exp_table(scale: float, temperature: float) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Probabilities float64 [n, classes] of int8 logits [n, classes]; sums in the order of the classes."""
-    below = logits.max(axis=1, keepdims=True).astype(np.int16) - logits
-    weights = table[below]
-    total = weights[:, 0].copy()
-    for column in range(1, weights.shape[1]):
-        total += weights[:, column]
-    return np.asarray(weights / total[:, None])
+    """Probabilities float64 [n, classes] of int8 logits [n, classes] by `exp_table`, summed in their order."""
+    return _core.softmax(np.ascontiguousarray(logits), table)
 
 
 def real_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -192,10 +188,14 @@ class Classifier:
         prepared = time.perf_counter()
         reasons = [self._quality(report) for report in reports]
         run = [i for i, reason in enumerate(reasons) if reason is None]
-        logits = self.model.run_batch(np.ascontiguousarray(inputs[run])) if run else np.zeros((0, 1), np.int8)
-        self.spent_s = (prepared - start, time.perf_counter() - prepared)
-        probabilities = self.probabilities(logits)
-        decided = iter(zip(logits.argmax(axis=1).tolist(), probabilities.tolist(), strict=True))
+        if not run:
+            self.spent_s = (prepared - start, 0.0)
+            return [self._refused(str(reason), d) for reason, d in zip(reasons, distances, strict=True)]
+        usable = inputs if len(run) == len(inputs) else inputs[run]
+        begin = time.perf_counter()
+        logits = self.model.run_batch(usable)
+        self.spent_s = (prepared - start, time.perf_counter() - begin)
+        decided = iter(zip(logits.argmax(axis=1).tolist(), self.probabilities(logits).tolist(), strict=True))
         return [
             self._decision(*next(decided), d) if reason is None else self._refused(reason, d)
             for reason, d in zip(reasons, distances, strict=True)

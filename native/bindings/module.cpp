@@ -1,6 +1,7 @@
 // libsedge._core: a thin shell over the C API of compiled models and over the C++ core.
 #include "bindings.h"
 #include "crc32c.h"
+#include "softmax.h"
 
 #include <cstring>
 #include <vector>
@@ -90,6 +91,23 @@ std::vector<std::string> runnable_implementations() {
     return names;
 }
 
+py::array softmax_binding(const py::handle& logits, const py::handle& table) {
+    const auto in = require_array(logits, "logits", py::dtype::of<std::int8_t>(), {-1, -1});
+    const auto exponentials = require_array(table, "table", py::dtype::of<double>(), {256});
+    const py::ssize_t classes = in.shape(1);
+    if (classes < 1) {
+        throw py::value_error("at least one class");
+    }
+    py::array_t<double> out({in.shape(0), classes});
+    const auto* from = static_cast<const std::int8_t*>(in.data());
+    double* to = out.mutable_data();
+    for (py::ssize_t row = 0; row < in.shape(0); ++row) {
+        softmax(from + row * classes, static_cast<std::size_t>(classes),
+                static_cast<const double*>(exponentials.data()), to + row * classes);
+    }
+    return std::move(out);
+}
+
 } // namespace
 } // namespace sedge
 
@@ -98,6 +116,7 @@ PYBIND11_MODULE(_core, module) {
     module.def("crc32c", &sedge::crc32c_binding, py::arg("data"), py::arg("crc") = 0,
                py::arg("implementation") = py::none());
     module.def("crc32c_implementations", &sedge::runnable_implementations);
+    module.def("softmax", &sedge::softmax_binding, py::arg("logits"), py::arg("table"));
     sedge::bind_model(module);
     sedge::bind_preprocess(module);
 }
