@@ -38,9 +38,8 @@ class FrameKey:
         """ConfigError for a missing, readable-by-others or malformed file; its content is in no message."""
         file = Path(path)
         try:
-            with file.open(
-                "rb"
-            ) as stream:  # what is looked at is what is read, whatever is renamed meanwhile
+            # What is looked at is what is read, whatever is renamed meanwhile; a pipe is not waited for.
+            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
                 mode = os.fstat(stream.fileno()).st_mode
                 if not stat.S_ISREG(mode):
                     raise ConfigError("must be a regular file", file=file, field="hmac-key")

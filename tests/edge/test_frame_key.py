@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,9 @@ def test_bad_key_files_are_named_and_never_shown(key_file: Path, tmp_path: Path)
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):
             FrameKey.read(path)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(ConfigError, match="regular file"):
+        FrameKey.read(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="must be 32 bytes"):
         FrameKey(b"short")
 
