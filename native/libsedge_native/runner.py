@@ -7,9 +7,7 @@ import json
 import math
 import os
 import shlex
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import numpy as np
 from libsedge import _core
 from libsedge.bundle import Bundle
 from libsedge.classifier import exp_table, softmax
-from libsedge.errors import ConfigError, ToolchainError
+from libsedge.errors import BundleError, ConfigError, ToolchainError
 from libsedge.preprocess import PreprocessConfig, Preprocessor
 from libsedge.sources.base import Axis
 from libsedge.sources.files import open_spectra
@@ -30,7 +28,7 @@ from libsedge_native import emit
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.lowered import Optimise
 from libsedge_native.targets import Target, compiler, isas_of, target_of
-from libsedge_native.toolchain import write_sources
+from libsedge_native.toolchain import run, write_sources
 
 #: the hand-written sources: in a wheel inside this package (setup.py puts them there), in the repository beside it
 _PACKED = Path(__file__).resolve().parent / "native"
@@ -38,6 +36,13 @@ SOURCE_TREE = _PACKED if _PACKED.is_dir() else _PACKED.parents[1]
 FOLDERS = ("src", "runner")
 
 LIMITS = ("min_confidence", "min_contrast", "max_saturated_fraction")
+#: all that the runner knows of these members; `max_error` is what the thresholds promise and changes no decision
+KNOWN_KEYS = {
+    "calibration.json": {*LIMITS, "temperature", "logit_scale", "logit_zero_point", "max_error"},
+    "preprocess.json": {
+        *("format", "version", "segments", "compress", "scale", "zero_point", "smooth", "continuum"),
+    },
+}
 
 COMPILE_FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -92,6 +97,16 @@ def _optional_steps(config: PreprocessConfig) -> dict[str, int]:
         "smooth_order": 0 if config.smooth is None else config.smooth.order,
         "snip_half_window": 0 if config.continuum is None else config.continuum.half_window,
     }
+
+
+def check_known(bundle: Bundle) -> None:
+    """BundleError for a bundle about which the runner would decide otherwise than `libsedge run`: of another precision,
+    or with a rule or step that it does not have."""
+    bundle.must_be_int8("libsedge-run")
+    held = {"calibration.json": bundle.calibration, "preprocess.json": bundle.preprocess.to_json()}
+    for member, known in KNOWN_KEYS.items():
+        for key in sorted(held[member].keys() - known):
+            raise BundleError("libsedge-run does not have this", file=bundle.path, field=f"{member}, {key}")
 
 
 def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_], table: NDArray[np.float64]) -> int:
@@ -165,9 +180,9 @@ def write_folder(
 
     The net is generated again from the bundle's signed model.onnx, with the bundle's goldens embedded.
     axis : of the instrument; None = spectra come on the model's grid. isas : as for `generate`.
-    Raises ToolchainError where the hand-written sources are not in `source_tree`.
+    Raises BundleError as `check_known`, ToolchainError where the hand-written sources are not in `source_tree`.
     """
-    bundle.must_be_int8("libsedge-run")
+    check_known(bundle)
     optimise: Optimise = "size" if bundle.manifest["training"].get("optimise") == "size" else "speed"
     model = generate(
         bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas, optimise=optimise
@@ -188,18 +203,6 @@ def write_folder(
             names += [file.name] if file.suffix == ".cpp" else []
     (folder / "runner_constants.cpp").write_text(text, encoding="utf-8", newline="\n")
     return sorted([*names, "runner_constants.cpp"])
-
-
-def _run(command: Sequence[str], folder: Path) -> str:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=600
-        )
-    except (OSError, subprocess.TimeoutExpired) as failed:
-        raise ToolchainError(f"could not be run: {failed}", field="command", value=command[0]) from failed
-    if done.returncode != 0:
-        raise ToolchainError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}", field="command")
-    return done.stdout
 
 
 def emulator(machine: Target) -> list[str]:
@@ -230,8 +233,8 @@ def build(
         sources = write_folder(bundle, folder, axis, source_tree, machine.isas if isas is None else isas)
         flags = [*COMPILE_FLAGS, *machine.flags]
         linking = [*LINK_FLAGS, *(["-static"] if static else [])]
-        _run([*compiler(machine), *flags, *sources, *linking, "-o", "run"], folder)
-        said = _run([*emulator(machine), str(folder / "run"), "--check"], folder) if check else ""
+        run([*compiler(machine), *flags, *sources, *linking, "-o", "run"], folder)
+        said = run([*emulator(machine), str(folder / "run"), "--check"], folder) if check else ""
         temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes((folder / "run").read_bytes())

@@ -29,8 +29,8 @@ LINK_FLAGS = (
 )
 
 
-def run(command: Sequence[str], folder: Path) -> None:
-    """Run a compiler in a folder; raises ToolchainError with what it said."""
+def run(command: Sequence[str], folder: Path) -> str:
+    """Run a compiler, or what it made, in a folder; returns its output, raises ToolchainError with its errors."""
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=600
@@ -39,6 +39,7 @@ def run(command: Sequence[str], folder: Path) -> None:
         raise ToolchainError(f"could not be run: {failed}", field="compiler", value=command[0]) from failed
     if done.returncode != 0:
         raise ToolchainError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}", field="compiler")
+    return done.stdout
 
 
 def write_sources(generated: GeneratedModel, folder: Path) -> None:

@@ -59,9 +59,59 @@ def run_onnxruntime(graph: ir.Graph, inputs: np.ndarray) -> np.ndarray:
 
 
 def worst(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference of logits [n, classes], as a share of the largest wanted logit of its spectrum."""
+    """The largest difference of logits [n, classes], as a share of the largest wanted logit of its spectrum; NaN where
+    a logit is not a number."""
     wide = wanted.astype(np.float64)
     return float((np.abs(found - wide) / np.abs(wide).max(axis=1, keepdims=True)).max())
+
+
+def prove_kernel(graph: ir.Graph, shared: bytes, real: np.ndarray, say: Say) -> None:
+    """Every instruction set that runs here is within TOLERANCE of float64, and inside the proved bound; ONNX
+    Runtime is within twice that of every one, because both may be off.
+
+    real : inputs [n, input length]; the slow reference meets REFERENCE_ROWS of them, the bound one. Raises
+    SelfTestError where a kernel differs, ModelError where ONNX Runtime does.
+    """
+    few = real[np.linspace(0, len(real) - 1, REFERENCE_ROWS).astype(np.int64)]
+    wanted, bound = float_reference.run(graph, few), error_bound(graph, few[0])
+    theirs = run_onnxruntime(graph, real)
+    built = FloatModel(shared, "scalar").isas
+    for isa in (name for name, runnable in built if runnable):
+        kernel = FloatModel(shared, isa)
+        logits = kernel.run_batch(few)
+        error = worst(logits, wanted)
+        if not error <= TOLERANCE or not (np.abs(logits[0] - wanted[0]) <= bound).all():
+            why = f"is {error:.2g} of the largest logit from the reference; {TOLERANCE:g} is allowed"
+            raise SelfTestError(why, field=f"kernel ({isa})")
+        apart = worst(kernel.run_batch(real), theirs)
+        if not apart <= 2 * TOLERANCE:
+            why = f"ONNX Runtime is {apart:.2g} of the largest logit from the kernel ({isa})"
+            raise ModelError(f"{why}; {2 * TOLERANCE:g} is allowed", field="model.onnx")
+        figures = f"at most {error:.1e} of the largest logit from float64 in {len(few)} spectra"
+        say("kernel", f"{isa}: {figures}, {apart:.1e} from ONNX Runtime in {len(real)}")
+    if skipped := [name for name, runnable in built if not runnable]:
+        say("kernel", f"{', '.join(skipped)}: this machine cannot run it; not compared")
+
+
+def prove_elsewhere(graph: ir.Graph, name: str, shared: bytes, real: np.ndarray, say: Say) -> None:
+    """The same for another machine's model on every CPU that is emulated for it; says so where it was not
+    compared. A few of the inputs are run; raises SelfTestError.
+    """
+    machine = target_of(name)
+    if why := emulate.available(machine):
+        say("kernel", f"{name}: not compared here: {why}")
+        return
+    few = real[np.linspace(0, len(real) - 1, EMULATED_ROWS).astype(np.int64)]
+    wanted = float_reference.run(graph, few)
+    with emulate.Machine(name) as board:
+        for cpu, _ in machine.cpus:
+            isas = [isa for isa, runnable in board.isas(shared, cpu) if runnable]
+            error = float(np.max([worst(board.run(shared, few, isa, cpu), wanted) for isa in isas]))
+            if not error <= TOLERANCE:
+                why = f"is {error:.2g} of the largest logit from the reference on an emulated {cpu}"
+                raise SelfTestError(f"{why}; {TOLERANCE:g} is allowed", field=name)
+            figures = f"at most {error:.1e} of the largest logit from float64"
+            say("kernel", f"{name}, emulated {cpu} ({', '.join(isas)}): {figures}")
 
 
 class Float32:
@@ -96,48 +146,7 @@ class Float32:
         return found.to_json()
 
     def prove(self, shared: bytes, real: np.ndarray, say: Say) -> None:
-        """Every instruction set that runs here is within TOLERANCE of float64, and inside the proved bound; ONNX
-        Runtime is within twice that of every one, because both may be off.
-
-        real : inputs [n, input length]; the slow reference meets REFERENCE_ROWS of them, the bound one. Raises
-        SelfTestError where a kernel differs, ModelError where ONNX Runtime does.
-        """
-        few = real[np.linspace(0, len(real) - 1, REFERENCE_ROWS).astype(np.int64)]
-        wanted, bound = float_reference.run(self.graph, few), error_bound(self.graph, few[0])
-        theirs = run_onnxruntime(self.graph, real)
-        built = self.kernel(shared, "scalar").isas
-        for isa in (name for name, runnable in built if runnable):
-            kernel = self.kernel(shared, isa)
-            logits = kernel.run_batch(few)
-            error = worst(logits, wanted)
-            if not error <= TOLERANCE or not (np.abs(logits[0] - wanted[0]) <= bound).all():
-                why = f"is {error:.2g} of the largest logit from the reference; {TOLERANCE:g} is allowed"
-                raise SelfTestError(why, field=f"kernel ({isa})")
-            apart = worst(kernel.run_batch(real), theirs)
-            if not apart <= 2 * TOLERANCE:
-                why = f"ONNX Runtime is {apart:.2g} of the largest logit from the kernel ({isa})"
-                raise ModelError(f"{why}; {2 * TOLERANCE:g} is allowed", field="model.onnx")
-            figures = f"at most {error:.1e} of the largest logit from float64 in {len(few)} spectra"
-            say("kernel", f"{isa}: {figures}, {apart:.1e} from ONNX Runtime in {len(real)}")
-        if skipped := [name for name, runnable in built if not runnable]:
-            say("kernel", f"{', '.join(skipped)}: this machine cannot run it; not compared")
+        prove_kernel(self.graph, shared, real, say)
 
     def prove_elsewhere(self, name: str, shared: bytes, real: np.ndarray, say: Say) -> None:
-        """The same for another machine's model on every CPU that is emulated for it; says so where it was not
-        compared. A few of the inputs are run; raises SelfTestError.
-        """
-        machine = target_of(name)
-        if why := emulate.available(machine):
-            say("kernel", f"{name}: not compared here: {why}")
-            return
-        few = real[np.linspace(0, len(real) - 1, EMULATED_ROWS).astype(np.int64)]
-        wanted = float_reference.run(self.graph, few)
-        with emulate.Machine(name) as board:
-            for cpu, _ in machine.cpus:
-                isas = [isa for isa, runnable in board.isas(shared, cpu) if runnable]
-                error = max(worst(board.run(shared, few, isa, cpu), wanted) for isa in isas)
-                if not error <= TOLERANCE:
-                    why = f"is {error:.2g} of the largest logit from the reference on an emulated {cpu}"
-                    raise SelfTestError(f"{why}; {TOLERANCE:g} is allowed", field=name)
-                figures = f"at most {error:.1e} of the largest logit from float64"
-                say("kernel", f"{name}, emulated {cpu} ({', '.join(isas)}): {figures}")
+        prove_elsewhere(self.graph, name, shared, real, say)

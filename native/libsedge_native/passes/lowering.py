@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,7 +42,7 @@ def padded_to(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-class Lowering:
+class Lowering(ABC):
     """Steps and buffers of one kernel so far, and where every value is."""
 
     #: C++ type of an activation, and its bytes
@@ -132,20 +133,20 @@ class Lowering:
             assert isinstance(op, GlobalAveragePool)
             self.global_average(stage, op)
 
-    def convolution(self, stage: Stage, conv: Conv1d) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def convolution(self, stage: Stage, conv: Conv1d) -> None: ...
 
-    def pool(self, stage: Stage, op: MaxPool1d | AveragePool1d) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def pool(self, stage: Stage, op: MaxPool1d | AveragePool1d) -> None: ...
 
-    def sum_of_two(self, stage: Stage, op: Add) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def sum_of_two(self, stage: Stage, op: Add) -> None: ...
 
-    def concat(self, stage: Stage, op: Concat) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def concat(self, stage: Stage, op: Concat) -> None: ...
 
-    def global_average(self, stage: Stage, op: GlobalAveragePool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def global_average(self, stage: Stage, op: GlobalAveragePool) -> None: ...
 
 
 class ScalarLowering(Lowering):
@@ -186,11 +187,11 @@ class VectorLowering(Lowering):
         super().__init__(stages)
         self.isa = isa
 
-    def input(self, x: Tensor) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def input(self, x: Tensor) -> None: ...
 
-    def output(self, y: Tensor) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def output(self, y: Tensor) -> None: ...
 
     def kernel(self, x: Tensor, y: Tensor) -> Kernel:
         self.input(x)
