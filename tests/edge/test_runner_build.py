@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from libsedge.bundle import Bundle
-from libsedge.errors import ToolchainError
+from libsedge.errors import BundleError, ToolchainError
 from libsedge.senders.ccsds import Packets
 from runner_tools import AXIS, address_of, frames, run_stdin, running, send_tcp, stream_bytes
 
@@ -53,6 +54,23 @@ def test_static_program_of_another_machine_decides_the_same(
             send_tcp(address_of(process), packets)
             seen.append(end())
     assert (seen[0].rows, seen[0].account, seen[0].source) == (seen[1].rows, seen[1].account, seen[1].source)
+
+
+def test_a_rule_that_the_runner_has_not_is_refused_by_name(
+    opened: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a program that decides differently without a word; `max_error` is a promise and no rule."""
+    from libsedge_native.runner import check_known, write_folder
+
+    check_known(replace(opened, calibration=opened.calibration | {"max_error": 0.1}))
+    stricter = replace(opened, calibration=opened.calibration | {"max_energy": 2.0})
+    with pytest.raises(BundleError, match=r"calibration\.json, max_energy.*does not have this"):
+        write_folder(stricter, tmp_path)
+    config = opened.preprocess
+    monkeypatch.setattr(type(config), "to_json", lambda self: {"whiten": True, "scale": self.scale})
+    with pytest.raises(BundleError, match=r"preprocess\.json, whiten"):
+        write_folder(opened, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_is_verified_first_and_a_failed_build_leaves_nothing(
