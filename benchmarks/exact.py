@@ -22,6 +22,7 @@ from typing import Any
 
 import nets
 import numpy as np
+import results
 from libsedge import _core
 from libsedge_native import reference
 from libsedge_native.ir import Graph
@@ -30,6 +31,7 @@ from libsedge_native.resume import Pieces, generator_digest
 from libsedge_native.verify import OrtLayers
 from numpy.typing import NDArray
 
+OUT = results.BENCH.with_name("exact.json")
 #: spectra of one piece: what a killed run loses at most
 PIECE = 250
 
@@ -114,6 +116,20 @@ def compare(
     return table
 
 
+def pieces_of(out: Path) -> Pieces:
+    """What is finished for this version of the generator and of ONNX Runtime; kept beside `out`."""
+    key = {"generator": generator_digest(), "onnxruntime": metadata.version("onnxruntime")}
+    return Pieces(out.with_suffix(".jsonl"), key)
+
+
+def finished(pieces: Pieces, net: str) -> int:
+    """Spectra of a net that are done, from the first one on."""
+    total = 0
+    while pieces.done.get(f"{net} {total // PIECE}", {}).get("spectra") == PIECE:
+        total += PIECE
+    return total
+
+
 def summary(table: dict[str, Any]) -> dict[str, Any]:
     """What bench.json says under `exact.onnxruntime`; {} where it was compared on no net."""
     if not table:
@@ -133,12 +149,11 @@ def main() -> int:
     )
     parser.add_argument("--net", action="append", choices=list(nets.NETS), help="default: all")
     parser.add_argument("--spectra", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path("build/bench/exact.json"))
+    parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    key = {"generator": generator_digest(), "onnxruntime": metadata.version("onnxruntime")}
-    pieces = Pieces(arguments.out.with_suffix(".jsonl"), key)
+    pieces = pieces_of(arguments.out)
     table = compare(arguments.net or list(nets.NETS), arguments.spectra, pieces, progress=True)
-    document = key | summary(table)
+    document = {"generator": generator_digest()} | summary(table)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for name, row in table.items():
         print(

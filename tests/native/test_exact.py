@@ -24,7 +24,7 @@ def exact(monkeypatch: pytest.MonkeyPatch):
     import exact
 
     yield exact
-    for name in ("exact", "nets"):
+    for name in ("exact", "nets", "results"):
         sys.modules.pop(name, None)
 
 
