@@ -185,6 +185,8 @@ def odd_packets(seed: int) -> bytes:
         if rng.random() < 0.05:
             key = rng.choice(list(whole))
         flags = (segment == 0) | (segment == segments - 1) << 1
+        if rng.random() < 0.03:
+            flags ^= rng.randrange(1, 4)  # of another place than the segment's: no packet
         words = (0x0800 | DEFAULT_APID, flags << 14 | count, 17 + len(data))
         body = struct.pack(">HHHQIHH", *words, key[1], key[0], segment, segments)
         out.append(body + data + struct.pack(">H", crc16(body + data)))
