@@ -129,6 +129,24 @@ def test_a_mineral_has_its_own_lines(table: absorption.Absorption) -> None:
     assert ratio["galena"] > 3 * ratio["quartz"]
 
 
+def test_line_strengths_are_uncertain_and_hydrogens_are_not(table: absorption.Absorption) -> None:
+    points = absorption.grid().size
+    gains = random_plasma._gains(("Fe", "O", "H"), points, np.random.default_rng(2))
+    assert set(gains) == {"Fe", "O"}
+    spread = {name: float(np.log(gain).std()) for name, gain in gains.items()}
+    assert all(0 < s < random_plasma.LINE_ERROR for s in spread.values())
+    assert abs(np.corrcoef(gains["Fe"], gains["O"])[0, 1]) < 0.1  # of their own
+    assert np.corrcoef(gains["Fe"][:-1], gains["Fe"][1:])[0, 1] > 0.9  # a line is scaled as a whole
+    shares = {"Fe": 0.5, "O": 0.5}
+    plain, scaled = table.per_metre(shares, 2, 1), table.per_metre(shares, 2, 1, gains)
+    only_iron = table.per_metre(shares, 2, 1, {"Fe": gains["Fe"]})
+    assert not np.allclose(plain, scaled)
+    iron = table.per_metre({"Fe": 1.0}, 2, 1)
+    np.testing.assert_allclose(
+        only_iron - plain, 0.5 * iron * (gains["Fe"] - 1), rtol=2e-2, atol=1e-3 * iron.max()
+    )
+
+
 def test_an_instrument_moves_widens_and_scales_but_keeps_lines() -> None:
     nm = absorption.grid()
     light = (0.01 + np.exp(-0.5 * ((nm - 500.0) / 0.02) ** 2)).astype(np.float32)
@@ -183,6 +201,29 @@ def test_minerals_held_out_are_not_trained_on(small_set: SpectraSet, tmp_path: P
     assert len(kinds["train"] | kinds["validation"] | kinds["test"]) == 9
     with pytest.raises(RunError, match="hold-out"):
         chemistry.train(small_set, tmp_path / "run", config, "specimens", resume=True)  # type: ignore[arg-type]
+
+
+def test_invented_minerals_are_trained_on_and_nothing_else(small_set: SpectraSet, tmp_path: Path) -> None:
+    rows = np.arange(0, len(small_set), 5)
+    more = small_set.select(rows)
+    made_up = np.array([f"invented {name} {k}" for k, name in enumerate(more.label)])
+    both = replace(
+        small_set,
+        counts=np.concatenate([small_set.counts, more.counts]),
+        specimen=np.concatenate([small_set.specimen, made_up]),
+        label=np.concatenate([small_set.label, more.label]),
+        distance_m=np.concatenate([small_set.distance_m, more.distance_m]),
+        shot=np.concatenate([small_set.shot, more.shot]),
+    ).validate()
+    for hold_out, config in (
+        ("specimens", quick(epochs=1)),
+        ("minerals", quick(epochs=1, test_specimens=3, validation_specimens=3)),
+    ):
+        run = chemistry.train(both, tmp_path / hold_out, config, hold_out, threads=1)  # type: ignore[arg-type]
+        found = {
+            part: sum(n.startswith("invented") for n in names) for part, names in run["specimens"].items()
+        }
+        assert found == {"train": len(rows), "validation": 0, "test": 0}
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(small_set: SpectraSet, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libsedge.errors import FileFormatError
-from libsedge_training.simulate import minerals
+from libsedge_training.simulate import invented, minerals
 
 #: element -> published factor from element to oxide by mass
 OXIDE = {
@@ -107,3 +107,52 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: str, says: str) -> None:
     path.write_text(",".join(minerals.COLUMNS) + "\n" + row + "\n")
     with pytest.raises(FileFormatError, match=says):
         minerals.load_minerals(path)
+
+
+#: oxidation numbers in salts and silicates, from any textbook
+OXIDATION = {"O": -2, "H": 1, "F": -1, "Cl": -1, "Br": -1, "C": 4, "S": 6, "P": 5, "Si": 4}
+METALS = {name: charge for name, (charge, _) in (invented.SALTS | invented.SILICATES).items()}
+
+
+def charge(label: str, atoms: dict[str, float]) -> float:
+    """Sum of the oxidation numbers over that of the positive ones."""
+    numbers = METALS | OXIDATION | ({"As": 5, "V": 5} if label == "phosphate" else {})
+    parts = [numbers[name] * count for name, count in atoms.items()]
+    return sum(parts) / sum(part for part in parts if part > 0)
+
+
+@pytest.mark.parametrize(
+    ("label", "needs"),
+    [
+        ("carbonate", {"C", "O"}),
+        ("sulfate", {"S", "O"}),
+        ("phosphate", {"P", "As", "V"}),
+        ("halide", {"F", "Cl", "Br"}),
+        ("silicate", {"Si", "O"}),
+    ],
+)
+def test_invented_minerals_are_neutral_and_have_their_anion(label: str, needs: set[str]) -> None:
+    rng = np.random.default_rng(4)
+    drawn = [invented.RULES[label](label, rng) for _ in range(100)]
+    assert max(abs(charge(label, atoms)) for atoms in drawn) < 1e-9
+    assert all(
+        needs & set(atoms) if label in ("phosphate", "halide") else needs <= set(atoms) for atoms in drawn
+    )
+    assert len({frozenset(atoms) for atoms in drawn}) > 40
+    # negative control: one oxygen too many is noticed
+    assert abs(charge(label, drawn[0] | {"O": drawn[0].get("O", 0.0) + 1})) > 1e-3
+
+
+def test_invented_specimens_sum_to_one_and_hold_known_elements() -> None:
+    rng = np.random.default_rng(5)
+    for kind in invented.kinds():
+        for _ in range(20):
+            parts = invented.draw_specimen(kind.label, rng)
+            assert abs(sum(parts.values()) - 1) < 1e-9
+            assert set(parts) <= invented.elements() | set(minerals.EVERYWHERE) | gangue_elements()
+
+
+def gangue_elements() -> set[str]:
+    rows = [mineral for mineral in minerals.load_minerals() if mineral.name in minerals.GANGUE]
+    formulas = [f for row in rows for f in (row.formula, *(f for f, _ in row.series + row.traces))]
+    return {element for formula in formulas for element in minerals.fractions(formula)}

@@ -117,12 +117,21 @@ class Absorption:
         lost = sum(x * self.charge[index[e], i, k] for e, x in shares.items() if e in index)
         return DENSITIES[k] / lost
 
-    def per_metre(self, shares: Mapping[str, float], i: int, k: int) -> np.ndarray:
-        """Optical depth of one metre, float32 [points]. Elements without lines only dilute."""
+    def per_metre(
+        self, shares: Mapping[str, float], i: int, k: int, gains: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Optical depth of one metre, float32 [points]. Elements without lines only dilute.
+
+        ``gains``: factors float32 [points] on the absorption of an element; one without an entry keeps its own.
+        """
         total = np.zeros(self.kappa.shape[-1], np.float32)
+        part = np.empty_like(total)
         for e, element in enumerate(self.elements):
             if shares.get(element, 0.0) > 0:
-                total += np.float32(shares[element]) * self.kappa[e, i, k]
+                np.multiply(self.kappa[e, i, k], np.float32(shares[element]), out=part)
+                if gains and element in gains:
+                    part *= gains[element]
+                total += part
         return total * np.float32(self.atoms(shares, i, k))
 
 

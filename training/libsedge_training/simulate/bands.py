@@ -46,6 +46,7 @@ MOLECULES: dict[str, tuple[tuple[str, ...], tuple[tuple[float, float, float], ..
             (606.45, 0.9, 0.6),
         ),
     ),
+    "CaCl": (("Ca", "Cl"), ((621.15, -1.0, 1.0), (618.49, -1.0, 0.9), (593.4, 0.8, 0.6))),
 }
 #: the same without a head: centre in air nm, standard deviation, strength
 HUMPS: dict[str, tuple[tuple[str, ...], tuple[tuple[float, float, float], ...]]] = {

@@ -1,4 +1,5 @@
-"""The simulated set of the chemistry model: every mineral of `minerals.csv`, every spectrum on another instrument.
+"""The simulated set of the chemistry model: the minerals of `minerals.csv` and invented ones, every spectrum on another
+instrument.
 
 Eight classes (`minerals.CLASSES`). A virtual specimen is a random composition of a mineral (`minerals`); its spectra
 are shot under random circumstances (`random_plasma`) on random spectrometers (`random_instrument`), and stored on the
@@ -25,6 +26,7 @@ from libsedge.store import StoreWriter
 from libsedge_training.simulate import (
     absorption,
     generate,
+    invented,
     minerals,
     plasma,
     random_instrument,
@@ -32,9 +34,9 @@ from libsedge_training.simulate import (
 )
 
 #: raised whenever the same configuration gives other spectra than before
-REVISION = 1
-#: specimens a mineral, and spectra a specimen
-SPECIMENS, SPECTRA = 12, 3
+REVISION = 2
+#: specimens a mineral, of invented minerals a class, and spectra a specimen
+SPECIMENS, INVENTED, SPECTRA = 16, 320, 3
 
 
 def model_grid(windows: tuple[int, int] = (8, 15)) -> PreprocessConfig:
@@ -53,6 +55,8 @@ def model_grid(windows: tuple[int, int] = (8, 15)) -> PreprocessConfig:
 def elements(chosen: tuple[minerals.Mineral, ...]) -> list[str]:
     """Every element that a spectrum of these minerals can hold, sorted."""
     found = set(minerals.EVERYWHERE)
+    if any(mineral.name.startswith(invented.NAME) for mineral in chosen):
+        found |= invented.elements()
     for mineral in (*chosen, *(m for m in minerals.load_minerals() if m.name in minerals.GANGUE)):
         for formula in (mineral.formula, *(f for f, _ in mineral.series + mineral.traces)):
             found |= set(minerals.fractions(formula))
@@ -74,10 +78,14 @@ def specimen_rng(seed: int, mineral: str, specimen: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a set; ``folder`` holds the absorption table and decides nothing."""
+    """Everything that decides the bytes of a set; ``folder`` holds the absorption table and decides nothing.
+
+    ``materials``: listed minerals with ``specimens`` each, and `invented.kinds` with ``invented`` each.
+    """
 
     seed: int
     specimens: int
+    invented: int
     spectra: int
     materials: tuple[minerals.Mineral, ...]
     folder: str
@@ -87,13 +95,25 @@ class Plan:
         content = {"revision": REVISION, "libskit": plasma.libskit_version(), **asdict(self), "folder": ""}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def specimens_of(self, material: minerals.Mineral) -> int:
+        """How many virtual specimens of one material the set has."""
+        return self.specimens if material.formula else self.invented
+
+    @property
+    def count(self) -> int:
+        """Spectra of the whole set."""
+        return sum(map(self.specimens_of, self.materials)) * self.spectra
+
     def simulate(self, material: minerals.Mineral) -> np.ndarray:
-        """Relative counts float32 [specimens * spectra, points of the grid] of one mineral."""
+        """Relative counts float32 [specimens * spectra, points of the grid] of one material."""
         table, at = _table(self.folder), model_grid().grid_nm
         rows = []
-        for specimen in range(self.specimens):
+        for specimen in range(self.specimens_of(material)):
             rng = specimen_rng(self.seed, material.name, specimen)
-            masses = minerals.draw_specimen(material, rng)
+            if material.formula:
+                masses = minerals.draw_specimen(material, rng)
+            else:
+                masses = invented.draw_specimen(material.label, rng)
             for _ in range(self.spectra):
                 light = random_plasma.draw(table, masses, rng)
                 instrument = random_instrument.draw(rng)
@@ -109,19 +129,24 @@ def make_plan(
     spectra: int | None = None,
     names: list[str] | None = None,
 ) -> Plan:
-    """The plan of a set to be written to ``out``; ``names``: of minerals, None = all. `ConfigError` out of range."""
-    chosen = minerals.load_minerals()
+    """The plan of a set to be written to ``out``; ``names``: of listed minerals, None = all and the invented ones.
+
+    `ConfigError` out of range.
+    """
+    listed = minerals.load_minerals()
+    chosen = listed + invented.kinds()
     if names is not None:
-        known = {mineral.name for mineral in chosen}
+        known = {mineral.name for mineral in listed}
         for name in names:
             if name not in known:
                 raise ConfigError("is not in simulate/minerals.csv", field="materials", value=name)
-        chosen = tuple(mineral for mineral in chosen if mineral.name in names)
+        chosen = tuple(mineral for mineral in listed if mineral.name in names)
     counts = {"specimens": specimens or SPECIMENS, "spectra": spectra or SPECTRA}
+    more = INVENTED * counts["specimens"] // SPECIMENS
     for field, value in (*counts.items(), ("seed", seed + 1)):
         if not 1 <= value < 2**31:
             raise ConfigError("must be at least 1 (a seed: 0)", field=field, value=value)
-    return Plan(seed, counts["specimens"], counts["spectra"], chosen, str(_parts_folder(out) / "lines"))
+    return Plan(seed, counts["specimens"], more, counts["spectra"], chosen, str(_parts_folder(out) / "lines"))
 
 
 def _parts_folder(out: str | os.PathLike[str]) -> Path:
@@ -138,7 +163,6 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
     with generate.progress_bar(progress, len(wanted), what="absorption of elements") as advance:
         absorption.build(wanted, folder, generate.processes(jobs), advance)
     parts = generate.finish(plan, path, jobs=jobs, progress=progress)
-    cells = plan.specimens * plan.spectra
     with StoreWriter(
         path,
         wavelength=model_grid().grid_nm,
@@ -150,12 +174,13 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
         simulated=True,
     ) as store:
         for material in plan.materials:
+            specimens = plan.specimens_of(material)
             store.append(
                 parts.load(material),
-                specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(plan.specimens), plan.spectra)],
-                label=[material.label] * cells,
-                distance_m=np.full(cells, np.nan, np.float32),
-                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), plan.specimens),
+                specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(specimens), plan.spectra)],
+                label=[material.label] * (specimens * plan.spectra),
+                distance_m=np.full(specimens * plan.spectra, np.nan, np.float32),
+                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), specimens),
             )
     parts.remove()
     return path

@@ -147,17 +147,28 @@ def draw_phase(mineral: Mineral, rng: np.random.Generator) -> dict[str, float]:
     return parts
 
 
-def draw_specimen(mineral: Mineral, rng: np.random.Generator) -> dict[str, float]:
-    """Mass fractions of a random virtual specimen; they sum to 1. Metals are cleaner than minerals."""
-    metal = mineral.label == "native metal"
-    parts = draw_phase(mineral, rng)
-    if rng.random() < (0.15 if metal else 0.5):
+def soil(parts: dict[str, float], label: str, rng: np.random.Generator) -> dict[str, float]:
+    """``parts`` of a specimen of the class ``label`` with another phase, and with what hand, mill and air leave on it.
+
+    Some specimens are cleaner than others as a whole. Metals have less of another phase in them, and a skin of oxide.
+    """
+    metal = label == "native metal"
+    if rng.random() < (0.3 if metal else 0.5):
         other = _gangue()[rng.integers(len(GANGUE))]
-        share = 10 ** (rng.uniform(-4.0, -2.0) if metal else rng.uniform(-3.0, -0.9))
-        if other.label != mineral.label:
+        share = 10 ** (rng.uniform(-4.0, -1.7) if metal else rng.uniform(-3.0, -0.9))
+        if other.label != label:
             parts = _add(parts, draw_phase(other, rng), share)
+    if metal and rng.random() < 0.6:
+        parts = _add(parts, {"O": 1.0}, 10 ** rng.uniform(-4.0, -1.7))
+    clean = rng.uniform(-1.2, 0.2)
     for element, (low, high) in EVERYWHERE.items():
         if rng.random() < 0.85:
-            parts = _add(parts, {element: 1.0}, 10 ** (rng.uniform(low, high) - (0.8 if metal else 0.0)))
+            parts = _add(parts, {element: 1.0}, 10 ** (rng.uniform(low, high) + clean))
+    return parts
+
+
+def draw_specimen(mineral: Mineral, rng: np.random.Generator) -> dict[str, float]:
+    """Mass fractions of a random virtual specimen; they sum to 1."""
+    parts = soil(draw_phase(mineral, rng), mineral.label, rng)
     total = sum(parts.values())
     return {element: fraction / total for element, fraction in parts.items()}

@@ -1,10 +1,10 @@
 """A spectrometer drawn at random, and what it makes of a plasma's light.
 
 One to seven detectors side by side, each with its own line spread (0.05 to 1 nm, Gaussian with wings), pixels, axis
-error (at most 0.6 nm), smooth response and gain, then shot and read noise, offset, saturation, and in some a removed
-continuum as in the archives of ChemCam and SuperCam. Ranges are our judgement, wide enough for the axes and the line
-spreads of the real files. The spectrum is given on the model's grid by the board's own rule: linear
-interpolation between pixels.
+error (at most 0.6 nm; half of the axes are in air and do not say so), smooth response and gain, then shot and read
+noise, offset, saturation, and in some a removed continuum as in the archives of ChemCam and SuperCam. Ranges are our
+judgement, wide enough for the axes and the line spreads of the real files. The spectrum is given on the model's grid
+by the board's own rule: linear interpolation between pixels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from libsedge.air import vacuum_to_air
 from scipy.ndimage import gaussian_filter1d, grey_opening, uniform_filter1d  # type: ignore[import-untyped]
 
 from libsedge_training.simulate.absorption import STEP_NM, grid
@@ -60,10 +61,13 @@ def draw(rng: np.random.Generator) -> RandomInstrument:
     usual = 10 ** rng.uniform(np.log10(0.06), np.log10(0.6))
     calibrated = rng.random() < 0.5
     common = 0.0 if calibrated else float(np.clip(rng.normal(0.0, 0.2), -0.5, 0.5))
+    in_air = rng.random() < 0.5  # and nobody said so
     detectors = []
     for start, stop in itertools.pairwise(ends):
         fwhm = float(np.clip(usual * rng.uniform(0.6, 1.8), 0.05, 1.0))
         error = common + rng.normal(0.0, 0.015 if calibrated else 0.08, 2)
+        if in_air:
+            error += vacuum_to_air(np.array([start, stop])) - [start, stop]
         response = (rng.normal(0.0, 0.6), *(rng.normal(0.0, 0.5 / k) for k in range(1, 5)))
         wings = float(rng.uniform(0.0, 0.4)) if rng.random() < 0.7 else 0.0
         low, high = (float(np.clip(e, -0.6, 0.6)) for e in error)

@@ -1,0 +1,155 @@
+"""Minerals that need not exist: random cations under the anions of a class, in proportions that balance the charge.
+
+A classifier that knows only listed minerals learns which metals occur with which anion by habit (strontium alone: a
+sulfate). Here every class draws from nearly the same metals, so that what is left to tell by is what the anions
+themselves show. Metals weigh about as often as minerals hold them; weights and shares are our judgement. A specimen is
+a mineral of its own; `minerals.soil` adds dust and traces as to any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from libsedge_training.simulate.minerals import CLASSES, Mineral, atomic_mass, soil
+
+#: what the names of such specimens begin with
+NAME = "invented"
+#: metal -> (charge, weight) under the anions of a salt
+SALTS: dict[str, tuple[int, float]] = {
+    **{"Ca": (2, 10.0), "Mg": (2, 8.0), "Fe": (2, 8.0), "Na": (1, 7.0), "K": (1, 5.0), "Al": (3, 6.0)},
+    **{"Mn": (2, 4.0), "Cu": (2, 5.0), "Zn": (2, 4.0), "Pb": (2, 4.0), "Ba": (2, 2.5), "Sr": (2, 2.5)},
+    **{"Ni": (2, 2.0), "Co": (2, 2.0), "Li": (1, 1.5), "Ag": (1, 0.7), "Ce": (3, 1.0), "Y": (3, 0.5)},
+    **{"Bi": (3, 0.5), "Ti": (4, 0.5), "Cr": (3, 0.5), "Cd": (2, 0.4), "Be": (2, 0.3), "B": (3, 0.3)},
+    **{"Cs": (1, 0.2), "Hg": (1, 0.4), "La": (3, 0.5)},
+}
+#: the same of oxides, and of silicates beside silicon
+OXIDES: dict[str, tuple[int, float]] = {
+    **{"Fe": (3, 10.0), "Ti": (4, 6.0), "Al": (3, 7.0), "Mn": (3, 6.0), "Mg": (2, 6.0), "Cr": (3, 4.0)},
+    **{"Zn": (2, 3.0), "Cu": (2, 3.0), "Sn": (4, 2.5), "Ca": (2, 3.0), "Ni": (2, 2.0), "Nb": (5, 1.0)},
+    **{"Ta": (5, 1.0), "W": (6, 1.5), "V": (5, 1.5), "Pb": (2, 2.0), "Ba": (2, 1.0), "Zr": (4, 1.0)},
+    **{"Sb": (3, 1.0), "Co": (2, 1.0), "K": (1, 0.7), "Na": (1, 1.0), "Li": (1, 0.5), "Mo": (6, 0.5)},
+    **{"U": (4, 0.5), "Ce": (4, 0.5), "Be": (2, 0.5), "Bi": (3, 0.5), "As": (3, 0.5), "B": (3, 0.7)},
+}
+SILICATES: dict[str, tuple[int, float]] = {
+    **{"Al": (3, 14.0), "Mg": (2, 9.0), "Fe": (2, 9.0), "Ca": (2, 9.0), "Na": (1, 8.0), "K": (1, 7.0)},
+    **{"Mn": (2, 2.0), "Ti": (4, 1.5), "Li": (1, 1.5), "Be": (2, 1.0), "B": (3, 1.5), "Zn": (2, 1.0)},
+    **{"Cu": (2, 0.7), "Ba": (2, 0.7), "Zr": (4, 0.7), "Cr": (3, 0.6), "Cs": (1, 0.3), "Ce": (3, 0.4)},
+    **{"Sr": (2, 0.3), "Ni": (2, 0.6), "Pb": (2, 0.3), "V": (3, 0.3), "Y": (3, 0.2)},
+}
+#: metal or semimetal -> weight: of sulfides (beside sulfur), and of metals and alloys
+SULFIDES = {
+    **{"Fe": 10.0, "Cu": 8.0, "Zn": 5.0, "Pb": 6.0, "As": 4.0, "Sb": 4.0, "Ni": 3.0, "Co": 2.0, "Ag": 3.0},
+    **{"Bi": 2.0, "Sn": 1.5, "Mo": 1.0, "Hg": 1.0, "Cd": 0.7, "Mn": 1.0, "Ge": 0.2, "In": 0.2, "Tl": 0.3},
+}
+METALS = {
+    **{"Fe": 8.0, "Cu": 7.0, "Al": 6.0, "Ni": 5.0, "Zn": 4.0, "Sn": 3.0, "Pb": 3.0, "Ti": 3.0, "Mg": 3.0},
+    **{"Cr": 3.0, "Co": 2.0, "Mn": 2.0, "Ag": 3.0, "Au": 3.0, "Pt": 1.5, "Pd": 1.0, "Bi": 1.5, "Sb": 1.5},
+    **{"As": 1.0, "W": 1.0, "Mo": 1.5, "V": 1.0, "Cd": 0.7, "In": 0.5, "Hg": 0.5, "Si": 1.0, "Ta": 0.4},
+}
+#: class -> its anions: (atoms, charge, weight)
+ANIONS: dict[str, tuple[tuple[dict[str, int], int, float], ...]] = {
+    "carbonate": (({"C": 1, "O": 3}, 2, 1.0),),
+    "sulfate": (({"S": 1, "O": 4}, 2, 1.0),),
+    "phosphate": (({"P": 1, "O": 4}, 3, 7.0), ({"As": 1, "O": 4}, 3, 2.0), ({"V": 1, "O": 4}, 3, 1.0)),
+    "halide": (({"F": 1}, 1, 4.0), ({"Cl": 1}, 1, 5.0), ({"Br": 1}, 1, 1.0)),
+    "oxide": (({"O": 1}, 2, 1.0),),
+}
+Atoms = dict[str, float]
+
+
+def _add(atoms: Atoms, more: Mapping[str, float], times: float) -> None:
+    for element, count in more.items():
+        atoms[element] = atoms.get(element, 0.0) + times * count
+
+
+def _pick(weights: Mapping[str, float], most: int, rng: np.random.Generator) -> Atoms:
+    """One to ``most`` elements, rarely many, with random proportions that sum to 1."""
+    count = min(int(rng.geometric(0.5)), most)
+    names, share = list(weights), np.array(list(weights.values()))
+    chosen = rng.choice(len(names), count, replace=False, p=share / share.sum())
+    return dict(zip((names[n] for n in chosen), rng.dirichlet(np.ones(count)).tolist(), strict=True))
+
+
+def _metals(
+    table: Mapping[str, tuple[int, float]], most: int, rng: np.random.Generator
+) -> tuple[Atoms, float]:
+    """(metals of a salt, sum 1; their charge)."""
+    metals = _pick({name: weight for name, (_, weight) in table.items()}, most, rng)
+    return metals, sum(table[name][0] * count for name, count in metals.items())
+
+
+def _salt(label: str, rng: np.random.Generator) -> Atoms:
+    atoms, charge = _metals(OXIDES if label == "oxide" else SALTS, 4, rng)
+    hydroxide = rng.uniform(0.0, 0.6) if rng.random() < 0.35 else 0.0
+    foreign = rng.uniform(0.0, 0.2) if label != "halide" and rng.random() < 0.1 else 0.0
+    _add(atoms, {"O": 1, "H": 1}, hydroxide * charge)
+    _add(atoms, {("F", "Cl")[rng.integers(2)]: 1}, foreign * charge)
+    kinds = ANIONS[label]
+    weights = np.array([weight for _, _, weight in kinds])
+    anion, valence, _ = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
+    _add(atoms, anion, (1 - hydroxide - foreign) * charge / valence)
+    if rng.random() < (0.15 if label == "oxide" else 0.4):
+        _add(atoms, {"H": 2, "O": 1}, rng.uniform(0.0, 1.5) * charge)
+    return atoms
+
+
+def _silicate(label: str, rng: np.random.Generator) -> Atoms:
+    """Silicon makes a fifth to nine tenths of the atoms other than O, H and halogens, as in olivine and in opal."""
+    metals, charge = _metals(SILICATES, 6, rng)
+    silicon = rng.uniform(0.2, 0.9)
+    atoms: Atoms = {"Si": silicon}
+    _add(atoms, metals, 1 - silicon)
+    _add(atoms, {"O": 1}, (4 * silicon + charge * (1 - silicon)) / 2)
+    if rng.random() < 0.5:
+        _add(atoms, {"H": 2, "O": 1}, rng.uniform(0.0, 0.8))
+    if rng.random() < 0.15:  # in place of oxygen
+        _add(atoms, {("F", "Cl")[rng.integers(2)]: 1.0, "O": -0.5}, rng.uniform(0.0, 0.3))
+    return atoms
+
+
+def _sulfide(label: str, rng: np.random.Generator) -> Atoms:
+    atoms = _pick(SULFIDES, 4, rng)
+    _add(atoms, {"S": 1}, 2 ** rng.uniform(-1.0, 1.0))
+    return atoms
+
+
+def _alloy(label: str, rng: np.random.Generator) -> Atoms:
+    """A base metal with up to half of others."""
+    names, share = list(METALS), np.array(list(METALS.values()))
+    atoms: Atoms = {names[rng.choice(len(names), p=share / share.sum())]: 1.0}
+    if rng.random() < 0.7:
+        _add(atoms, _pick(METALS, 5, rng), 10 ** rng.uniform(-2.5, 0.0))
+    return atoms
+
+
+RULES: dict[str, Callable[[str, np.random.Generator], Atoms]] = {
+    **dict.fromkeys(CLASSES, _salt),
+    **{"silicate": _silicate, "sulfide": _sulfide, "native metal": _alloy},
+}
+
+
+def elements() -> set[str]:
+    """Every element that a rule can give."""
+    found = {"Si", "S", "O", "H", "F", "Cl", *SALTS, *OXIDES, *SILICATES, *SULFIDES, *METALS}
+    for kinds in ANIONS.values():
+        for anion, _, _ in kinds:
+            found |= set(anion)
+    return found
+
+
+def kinds() -> tuple[Mineral, ...]:
+    """One row a class, without a formula: every specimen of it is a mineral of its own."""
+    return tuple(Mineral(f"{NAME} {label}", label, "", (), (), "a rule") for label in CLASSES)
+
+
+def draw_specimen(label: str, rng: np.random.Generator) -> dict[str, float]:
+    """Mass fractions of a random specimen of a random mineral of the class ``label``; they sum to 1."""
+    masses = {
+        name: count * atomic_mass(name) for name, count in RULES[label](label, rng).items() if count > 0
+    }
+    total = sum(masses.values())
+    parts = soil({name: mass / total for name, mass in masses.items()}, label, rng)
+    total = sum(parts.values())
+    return {name: fraction / total for name, fraction in parts.items()}
