@@ -6,6 +6,7 @@
 # make study-plan   what `make study` runs, and its hours on this machine, without running it
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
 # make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
+# make latency  from a frame's arrival to its decision at 100 Hz, what the runtime adds to the net (about 4 minutes)
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved, and the tables of docs/performance.md (about 6 minutes; BENCH_ARGS=--full: 12)
@@ -33,7 +34,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak overload powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study study-plan wheels board clean
+.PHONY: demo test soak overload latency powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study study-plan wheels board clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -72,6 +73,9 @@ soak: $(VENV)/.installed
 
 overload: $(VENV)/.installed
 	$(BIN)/python tests/edge/overload.py --out build/overload
+
+latency: $(VENV)/.installed
+	$(BIN)/python benchmarks/latency.py $(BENCH_ARGS)
 
 powerloss: $(VENV)/.installed
 	$(BIN)/python tests/edge/power_loss.py --states $(STATES) --out build/powerloss/powerloss.json

@@ -24,28 +24,16 @@ from typing import Any
 
 import click
 import numpy as np
+from latency import EveryTime
 from libsedge.bundle import Bundle
 from libsedge.classifier import Classifier
 from libsedge.dashboard.publisher import Dashboard
 from libsedge.journal import Journal
-from libsedge.latency import Latency
 from libsedge.pipeline import Pipeline
 from libsedge.sources import SourceOptions, open_source
 from websockets.sync.client import connect
 
 CLIENTS = 4
-
-
-class EveryTime(Latency):
-    """Keeps each time, not only its bucket."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.times: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        super().add(seconds)
-        self.times.append(seconds)
 
 
 def clients(address: str) -> None:

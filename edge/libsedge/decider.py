@@ -13,7 +13,7 @@ from libsedge import _core
 from libsedge.classifier import Decision
 from libsedge.drift import DriftTracker
 from libsedge.errors import AxisError, ConfigError, SedgeError
-from libsedge.frame import Frame, encode
+from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
 from libsedge.journal import Record
 from libsedge.ledger import Key
 from libsedge.pixels import bad_pixels
@@ -100,8 +100,8 @@ class Decider:
         self._darks: dict[int, np.ndarray] = {}
 
     def note_dark(self, frame: Frame) -> None:
-        """Take a usable dark frame as its stream's reference from now on."""
-        if frame.dark and self.takes(frame) and np.isfinite(frame.values).all():
+        """Take a dark frame, if it can be used, as its stream's reference from now on."""
+        if self.takes(frame) and np.isfinite(frame.values).all():
             self._darks[frame.stream_id] = np.asarray(frame.values, np.float32)
             self._leave_out(self.classifier)
 
@@ -125,11 +125,11 @@ class Decider:
 
     def decide(self, frame: Frame) -> tuple[str, Decision | None]:
         """(role, decision): None where none is made, of a dark or passive frame."""
-        if frame.dark:
+        if frame.flags & (FLAG_DARK | FLAG_PASSIVE):
+            if frame.passive and not frame.dark:
+                return "passive", None
             finite = bool(np.isfinite(frame.values).all())
             return "dark", None if finite else Decision(None, None, None, None, False, "non_finite")
-        if frame.passive:
-            return "passive", None
         if self.instrument.drift is not None:
             self.instrument.drift.look(frame.values)
         decision = self._classify(self.classifier, frame, frame.values)

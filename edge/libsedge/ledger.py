@@ -116,6 +116,10 @@ class EpochCount:
 
     def arrive(self, x: int, durable: Callable[[], bool] | None) -> bool:
         """Note that `x` arrived; True when its frame is a duplicate."""
+        if durable is None and self.unique and x == self.last + 1:  # the rule: nothing to look up
+            self.last = self.seen.ends[-1] = x
+            self.unique += 1
+            return False
         if not self.seen.knows(x):
             self.exact = False
             return durable is not None and durable()

@@ -306,11 +306,12 @@ class Pipeline:
 
     def _decide(self, item: Item) -> None:
         start = time.monotonic()
-        self.stages["queue"].add(start - item.at)
-        self._exchange()
+        if self._next is not None:
+            self._exchange()
         frame, decider = item.frame, self._decider
         # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
-        decider.note_dark(frame)
+        if frame.dark:
+            decider.note_dark(frame)
         if item.key in self._keys or (self._may_be_journaled(item) and self._journal.contains(item.key)):
             self._keep(item, None)
             return
@@ -321,11 +322,9 @@ class Pipeline:
             self._source.forget([item.key])
             return
         role, decision = decider.decide(frame)
-        if role == "light":
-            for name, seconds in zip(("preprocess", "inference"), decider.classifier.spent_s, strict=True):
-                self.stages[name].add(seconds)
-        now = time.monotonic()
-        if decision is not None and role == "light" and self._burst_options is not None:
+        spent = decider.classifier.spent_s  # before a burst's end spends more
+        light, now = role == "light", time.monotonic()
+        if decision is not None and light and self._burst_options is not None:
             if self._burst is not None and not self._burst.takes(frame):
                 self._end_burst()
             if self._burst is None:
@@ -333,6 +332,10 @@ class Pipeline:
                     self._burst, self._open_from = Burst(self._burst_options), len(self._decided)
             role, decision = self._burst.add(item.key, frame, decision, now)
         self.latency.add(now - item.at)
+        self.stages["queue"].add(start - item.at)
+        if light:
+            for name, seconds in zip(("preprocess", "inference"), spent, strict=True):
+                self.stages[name].add(seconds)
         if self.deadline_s is not None and now - item.at > self.deadline_s:
             self.deadline_missed += 1
         record = decider.record(item.key, frame, role, decision)
