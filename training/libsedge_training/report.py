@@ -263,7 +263,7 @@ def evaluation_page(
     found: Mapping[str, Any], run: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> str:
     """The page of `libsedge evaluate` for an `evaluate_run` or `evaluate_bundle` result."""
-    kind = f"{found['model']} kernel" if "bundle" in found else "float net"
+    kind = f"{found['model']} kernel" if "acceptance" in found else "float net"
     title = f"Evaluation: net {found['net']}, weighting {found['weighting']}, {kind}"
     lead = paragraph(f"Part: {found['split']}. Specimens of this part are in no other part of the run.")
     if found["simulated"]:
