@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
+import random
+import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
+import time
+import tty
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +30,7 @@ from libsedge.pipeline import Pipeline
 from libsedge.report import Report
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Axis, Source
+from libsedge.sources.space_packets import DEFAULT_APID, crc16
 from libsedge.sources.tcp import TcpSource
 
 #: fine around the lines that a drift is followed by, coarse elsewhere, with gaps in between; 900 pixels
@@ -97,6 +105,56 @@ def stream_bytes(some: Sequence[Frame], damage: float, seed: int) -> bytes:
             data = rng.bytes(int(rng.integers(1, 2000))) + data
         out.append(data)
     return b"".join(out)
+
+
+def odd_packets(seed: int) -> bytes:
+    """Segments of few frames of many epochs: repeated, of another cut, missing, too many, not of one frame."""
+    rng = random.Random(seed)
+    whole = {
+        (e, s): encode(Frame(1, e, s, 0, 0, 0, 0, plasma(1, 5)[0][:50])) for e in range(20) for s in range(3)
+    }
+    out = []
+    for count in range(1500):
+        key = rng.choice(list(whole)[: rng.choice([6, 60])])
+        segments = rng.choice([1, 2, 3, 3, 3, 40])
+        segment = rng.randrange(segments)
+        step = -(-len(whole[key]) // segments)
+        data = whole[key][segment * step : (segment + 1) * step] or b"x"
+        if rng.random() < 0.03:
+            data = rng.randbytes(rng.choice([1, 65000]))
+        if rng.random() < 0.05:
+            key = rng.choice(list(whole))
+        flags = (segment == 0) | (segment == segments - 1) << 1
+        if rng.random() < 0.03:
+            flags ^= rng.randrange(1, 4)  # of another place than the segment's: no packet
+        words = (0x0800 | DEFAULT_APID, flags << 14 | count, 17 + len(data))
+        body = struct.pack(">HHHQIHH", *words, key[1], key[0], segment, segments)
+        out.append(body + data + struct.pack(">H", crc16(body + data)))
+    return b"".join(out)
+
+
+class Line:
+    """A pseudo-terminal: `device` is what the program opens."""
+
+    def __init__(self) -> None:
+        self.ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        self.device = os.ttyname(theirs)
+        os.close(theirs)
+
+    def send(self, data: bytes) -> None:
+        """Once somebody has opened the device and emptied it."""
+        poll = select.poll()
+        poll.register(self.ours, 0)
+        while poll.poll(0):  # hung up: not open yet
+            time.sleep(0.02)
+        time.sleep(0.3)
+        while data:
+            data = data[os.write(self.ours, data[:4096]) :]
+        time.sleep(0.6)  # until it is read
+
+    def close(self) -> None:
+        os.close(self.ours)
 
 
 class Kept(Sink):

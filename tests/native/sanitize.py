@@ -3,8 +3,8 @@
     python tests/native/sanitize.py --graphs 60
 
 Generated kernels (goldens and random graphs, every instruction set of this machine), the stream decoder, preprocessing
-and CRC-32C with their own hostile inputs (tests/native/cpp), and libsedge-run over damaged streams. Any report ends a
-program with an error. Exit code 1 where something was reported.
+and CRC-32C with their own hostile inputs (tests/native/cpp), and libsedge-run over damaged streams,
+packets and blocks. Any report ends a program with an error. Exit code 1 where something was reported.
 """
 
 from __future__ import annotations
@@ -111,7 +111,32 @@ def check_runner(streams: int, folder: Path) -> int:
         ):
             call([program], folder, stream)
             total += len(stream)
+        total += check_inputs(program, seed, garbage)
     return total
+
+
+def check_inputs(program: Path, seed: int, garbage: bytes) -> int:
+    """The same program fed in packets over TCP and in blocks over a pseudo-terminal; how many bytes it read."""
+    import runner_tools
+    from libsedge.senders.serial import Blocks
+    from libsedge.senders.truth import UnitTruth, damaged_units
+
+    blocks = garbage + b"".join(
+        damaged_units(runner_tools.frames(30, seed), Blocks(), 0.5, seed, UnitTruth())
+    )
+    packets = runner_tools.odd_packets(seed) + garbage
+    with runner_tools.running(program, "--source", "ccsds:tcp:0", "--follow-drift") as (process, end):
+        runner_tools.send_tcp(runner_tools.address_of(process), packets)
+        told = [end()]
+    line = runner_tools.Line()
+    with runner_tools.running(program, "--source", f"serial:{line.device}", "--bad-pixels", "5") as (_, end):
+        line.send(blocks)
+        told.append(end())
+    line.close()
+    for said in told:
+        if said.code != 0 or said.stderr:
+            raise Reported(f"{program} ended with {said.code}:\n{said.stderr}")
+    return len(packets) + len(blocks)
 
 
 def main() -> int:
