@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from libsedge import archive
+from libsedge import archive, energy
 from libsedge.bundle import target
 from libsedge.cli import main
 from libsedge.commands.bench import made_up, measure, percentiles
@@ -84,9 +84,36 @@ def test_bench_document(tiny_model: Any) -> None:
     assert document["arena_bytes"] == opened.manifest["arena_bytes"]
     assert document["kernel_bytes"] == len(opened.kernel(target()))
     assert 10e6 < document["rss_bytes"] <= document["peak_rss_bytes"]
+    assert ("why" in document["energy"]) == (document["energy"]["uj_per_call"] is None)
     text = call("bench", tiny_model.path, "--count", 10, "--isa", "scalar").stdout
+    assert "energy: " in text
     assert "kernel scalar" in text
     assert "infer scalar" in text
+
+
+def powercap(root: Path, start: int, name: str = "package-0", number: str = "0") -> Path:
+    zone = root / f"intel-rapl:{number}"
+    zone.mkdir(parents=True)
+    for file, value in (("name", name), ("energy_uj", start), ("max_energy_range_uj", 1000)):
+        (zone / file).write_text(f"{value}\n")
+    return zone / "energy_uj"
+
+
+@pytest.mark.parametrize(("start", "end", "expected"), [(100, 500, 40.0), (900, 300, 40.0), (5, 5, None)])
+def test_energy_of_a_call(tmp_path: Path, start: int, end: int, expected: float | None) -> None:
+    """A counter that goes round, one that stands still; the zones within and around the package do not count."""
+    counter = powercap(tmp_path, start)
+    powercap(tmp_path, 0, "core", "0:0")
+    powercap(tmp_path, 0, "psys", "1")
+    found = energy.measure(lambda: counter.write_text(str(end)), 10, tmp_path)
+    assert found["uj_per_call"] == expected
+    assert found.get("zones") == (["package-0"] if expected else None)
+
+
+def test_energy_that_nobody_tells(tmp_path: Path) -> None:
+    assert "no energy counter" in energy.measure(lambda: None, 10, tmp_path)["why"]
+    powercap(tmp_path, 1).write_text("not a number")
+    assert "cannot be read" in energy.measure(lambda: None, 10, tmp_path)["why"]
 
 
 def test_bench_takes_a_file(tiny_model: Any, tmp_path: Path) -> None:

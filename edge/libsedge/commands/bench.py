@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from libsedge import __version__
+from libsedge import __version__, energy
 from libsedge._frames import Decoder
 from libsedge.bundle import Bundle, target
 from libsedge.classifier import Classifier
@@ -176,6 +176,7 @@ def run_bench(
         "stages": stages,
         "overhead_of_infer": (stages["classify"]["p50_us"] - parts) / stages["infer"]["p50_us"],
         "infer_by_isa": isas,
+        "energy": energy.measure(lambda: classifier.classify(spectrum, saturation=used.saturation), count),
         "arena_bytes": classifier.model.arena_bytes,
         "kernel_bytes": len(bundle.kernel(target())),
         "bundle_bytes": bundle.size,
@@ -208,6 +209,13 @@ def text_of(document: dict[str, Any]) -> str:
         f"bundle {document['bundle_bytes']:,} bytes, resident {document['rss_bytes']:,} bytes, "
         f"peak {document['peak_rss_bytes']:,} bytes",
     ]
+    spent = document["energy"]
+    if spent["uj_per_call"] is None:
+        lines.append(f"energy: no figure; {spent['why']}")
+    else:
+        lines.append(
+            f"energy: {spent['uj_per_call']:.1f} microjoules a classify, of {' + '.join(spent['zones'])}"
+        )
     if "layers" in document:
         lines += ["", "every layer alone, against this core's measured limit:", document["layers_text"]]
     return "\n".join(lines)
