@@ -6,6 +6,7 @@ The nets are tiny, the spectra synthetic lines: they test arithmetic, not accura
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,23 @@ def test_interrupted_and_resumed_equals_uninterrupted(epoch: int, finished: Path
     fit.train(lines(), tmp_path / "cut", RUN, threads=1, resume=True)
     for name in ("model.safetensors", "run.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_run_older_than_the_option_is_continued(finished: Path, tmp_path: Path) -> None:
+    def forget(folder: Path) -> None:
+        run = json.loads((folder / "run.json").read_text())
+        del run["config"]["qat"]
+        (folder / "run.json").write_text(json.dumps(run))
+
+    plain = replace(RUN, qat=0, epochs=1)
+    fit.train(lines(), tmp_path / "old", plain, threads=1)
+    forget(tmp_path / "old")
+    assert fit.train(lines(), tmp_path / "old", plain, resume=True)["status"] == "complete"
+    # negative control: one that had rounding is not taken for one without
+    shutil.copytree(finished, tmp_path / "new")
+    forget(tmp_path / "new")
+    with pytest.raises(RunError, match=r"config\.qat = 2: the run was started with 0"):
+        fit.train(lines(), tmp_path / "new", RUN, resume=True)
 
 
 def test_patience_counts_in_the_epochs_with_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
