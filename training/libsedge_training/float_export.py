@@ -130,8 +130,9 @@ class Float32:
         """The network's inputs [n, points] of preprocessed spectra."""
         return np.ascontiguousarray(x, np.float32)
 
-    def kernel(self, shared: bytes, isa: str | None = None) -> FloatModel:
-        return FloatModel(shared, isa)
+    def kernel(self, shared: bytes) -> FloatModel:
+        """The fastest kernel of a compiled model."""
+        return FloatModel(shared)
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:
         """Real logits, float64, of what a kernel gives."""

@@ -117,8 +117,9 @@ class Int8:
         """The network's inputs [n, points] of preprocessed spectra."""
         return quantise.quantise_input(self.graph, x)
 
-    def kernel(self, shared: bytes, isa: str | None = None) -> Model:
-        return Model(shared, isa)
+    def kernel(self, shared: bytes) -> Model:
+        """The fastest kernel of a compiled model."""
+        return Model(shared)
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:
         """Real logits, float64, of what a kernel gives."""
