@@ -1,6 +1,6 @@
 """This project's kernels beside other runtimes: one spectrum, one thread, one core, bursts in turn.
 
-    python benchmarks/peers.py            about 3 minutes; `--full` about 10
+    python benchmarks/peers.py            about 5 minutes; `--full` about 8
     python benchmarks/peers.py --net M --net S
 
 Writes build/bench/bench.json: machine, versions, peers[], ours[], peaks[], ratio, peak_fraction, exact. Weights are
