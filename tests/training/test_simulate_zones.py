@@ -147,6 +147,15 @@ def test_brighter_materials_are_held_back(basalt: zones.ZonesTable) -> None:
     assert steel.gain < 0.7
 
 
+def test_the_command_and_the_plan_have_one_default() -> None:
+    from libsedge_training.commands.simulate import simulate
+
+    option = next(p for p in simulate.params if p.name == "physics")
+    assert option.default == generate.DEFAULT_PHYSICS
+    assert generate.make_plan("small", 1) == generate.make_plan("small", 1, physics=option.default)
+    assert generate.make_plan("small", 1) != generate.make_plan("small", 1, physics="uniform")
+
+
 def test_a_set_of_either_physics(tmp_path) -> None:
     counts = {}
     for physics in generate.PHYSICS:

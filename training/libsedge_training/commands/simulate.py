@@ -77,7 +77,7 @@ def _chemistry(
     "--instrument", default="marscode", show_default=True, help="marscode, supercam, chemcam or handheld."
 )
 @click.option(
-    "--physics", default="uniform", show_default=True, help="Plasma: uniform, or zones (core and periphery)."
+    "--physics", default="zones", show_default=True, help="Plasma: zones (core, rim, periphery) or uniform."
 )
 @click.option(
     "--check", is_flag=True, help="Compare the simulation with real spectra; non-zero exit if it fails."

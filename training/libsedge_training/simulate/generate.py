@@ -62,6 +62,8 @@ PHYSICS: dict[str, tuple[scene.SceneConfig, plasma.PlasmaConfig | zones.ZonesCon
     "uniform": (scene.SceneConfig(), plasma.PlasmaConfig()),
     "zones": (zones.SCENE, zones.ZonesConfig()),
 }
+#: the one that keeps every band of `fidelity.py`; the option of `libsedge simulate` says it too
+DEFAULT_PHYSICS = "zones"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def make_plan(
     distances: Sequence[float] | None = None,
     spectra: int | None = None,
     materials: Sequence[str] | None = None,
-    physics: str = "uniform",
+    physics: str = DEFAULT_PHYSICS,
     scene_config: scene.SceneConfig | None = None,
     plasma_config: plasma.PlasmaConfig | zones.ZonesConfig | None = None,
     instrument_config: InstrumentConfig | None = None,
