@@ -99,6 +99,7 @@ class Pipeline:
         )
         self._burst_options = burst
         self._burst: Burst | None = None
+        self.last_burst: BurstRecord | None = None
         self._ended: list[BurstRecord] = []  # bursts whose rows wait for the commit
         self._open_from = 0  # the first place of `_decided` that waits for an open burst
         self._deciding = threading.Lock()  # held by who decides or ends a burst; taken before the ledger's
@@ -353,7 +354,8 @@ class Pipeline:
 
     def _end_burst(self) -> None:
         if self._burst is not None:
-            self._ended.append(self._burst.close(self._decider))
+            self.last_burst = self._burst.close(self._decider)
+            self._ended.append(self.last_burst)
             self._burst = None
 
     def _keep(self, item: Item, record: Record | None) -> None:

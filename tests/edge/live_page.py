@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from libsedge.bundle import Bundle
+from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
 from libsedge.dashboard.publisher import Dashboard
 from libsedge.frame import Frame
@@ -86,12 +87,18 @@ class ByHand(Source):
 class Live:
     """The pipeline in a thread; `said` holds the lines for people."""
 
-    def __init__(self, folder: Path, bundle: Bundle, deadline_s: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        deadline_s: float | None = None,
+        burst: BurstOptions | None = None,
+    ) -> None:
         self.journal = folder / "journal.db"
         self.source = ByHand()
         self.said: list[str] = []
         self.report: Report | None = None
-        self._deadline_s = deadline_s
+        self._deadline_s, self._burst = deadline_s, burst
         self._classifier = Classifier(bundle).bind(WAVELENGTH)
         self._ready = threading.Event()
         Journal(self.journal, stream=STREAM).close()
@@ -109,6 +116,7 @@ class Live:
                 *(self.source, self._classifier, journal),
                 interval_s=0.02,
                 deadline_s=self._deadline_s,
+                burst=self._burst,
                 tap=self.dashboard.tap.offer,
             )
             self.dashboard.start(self.pipeline)

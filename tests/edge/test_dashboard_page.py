@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("websockets", reason="the dashboard extra is not installed")
 import browser as chromium
 from conftest import TinyModel
+from libsedge.bursts import BurstOptions
 from libsedge.dashboard.publisher import STATIC
 from libsedge.journal_reader import JournalReader
 from libsedge.journal_rows import Record
@@ -131,7 +132,9 @@ def test_the_tables_beside_the_canvases(live: Live, page: chromium.Browser) -> N
     for table in ("distances", "latencies", "lines"):
         page.run(f"document.getElementById('{table}').closest('details').open = false")
     seen = "[...document.querySelectorAll('#elements button.seen')].map(b => b.textContent)"
-    page.wait(f"['Ca ●', 'Na ●', 'Al ●'].every(element => {seen}.includes(element))")  # within a picture or two
+    page.wait(
+        f"['Ca ●', 'Na ●', 'Al ●'].every(element => {seen}.includes(element))"
+    )  # within a picture or two
 
 
 def choose(page: chromium.Browser, value: str) -> None:
@@ -271,3 +274,23 @@ def test_light_dark_and_phone(page: chromium.Browser) -> None:
     assert page.run("getComputedStyle(document.getElementById('gauge-fill')).transitionDuration") == "0s"
     page.prefer(prefers_color_scheme="light")
     assert page.problems == []
+
+
+def test_the_last_burst_is_told_as_the_journal_has_it(tiny_model: TinyModel, tmp_path: Path) -> None:
+    with Live(tmp_path, tiny_model.open(), burst=BurstOptions("average", 3)) as page:
+        with chromium.Browser(tmp_path / "chromium") as window:
+            window.open(page.url)
+            window.wait("document.getElementById('kernel')?.textContent.length > 1")
+            assert window.run("document.getElementById('burst').hidden")
+            for number in range(6):
+                page.source.put(spectrum({"Ca": 9000, "Na": 5000}, number), 2000)
+            window.wait("document.getElementById('burst').textContent.includes('frames 3 to 5')")
+            said = window.run("document.getElementById('burst').textContent")
+            reason = window.run("document.getElementById('reason').textContent")
+            window.screenshot(SHOTS / "burst.png")
+        with JournalReader(page.journal) as reader:
+            last = list(reader.bursts())[-1]
+    assert (last.first, last.last, last.used) == (3, 5, 3)
+    assert f"{last.label} {percent(last.confidence or 0)}, mean of 3 of 3 shots" in said
+    assert ("✓" in said) == last.accepted
+    assert reason == "a shot of a burst that is decided on the mean"

@@ -11,6 +11,7 @@ from libsedge.dashboard import message
 from libsedge.dashboard.tap import Tap
 from libsedge.health import resident_bytes
 from libsedge.journal import Record
+from libsedge.journal_rows import BurstRecord
 from libsedge.pipeline import Pipeline
 
 #: what the page says about the model in safe mode
@@ -40,6 +41,16 @@ def _row(record: Record) -> list[Any]:
     return [distance, record.confidence, record.label, bool(record.accepted)]
 
 
+def _burst(burst: BurstRecord | None) -> dict[str, Any] | None:
+    """What the page says about the last burst."""
+    if burst is None:
+        return None
+    names = ("mode", "shots", "used", "label", "confidence", "accepted", "reason")
+    return {"first": str(burst.first), "last": str(burst.last)} | {
+        name: getattr(burst, name) for name in names
+    }
+
+
 def picture(pipeline: Pipeline, tap: Tap) -> bytes:
     """What the page shows, at this moment."""
     ledger = pipeline.ledger
@@ -66,6 +77,7 @@ def picture(pipeline: Pipeline, tap: Tap) -> bytes:
         "sink_errors": pipeline.sink_errors,
         "rss": resident_bytes(),
         "recent": [_row(record) for record in recent if record.role == "light"],
+        "burst": _burst(pipeline.last_burst),
     }
     if latest is None:
         return message.pack(head)

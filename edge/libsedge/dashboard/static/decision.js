@@ -10,14 +10,18 @@ const REASONS = {
   all_masked: "no channel is valid",
   saturated: "the detector is saturated",
   too_dim: "too dim: no line stands above the noise",
+  no_accepted_shot: "no shot was accepted",
+  no_usable_shot: "no shot could be used",
+  no_majority: "no class has more than half of the shots",
 };
 
 export function why(frame) {
   if (frame.role === "dark") return "dark frame: the new dark reference";
   if (frame.role === "passive") return "passive frame: not classified";
+  if (frame.role === "averaged") return "a shot of a burst that is decided on the mean";
   if (frame.accepted) return "accepted";
   if (frame.reason === "safe_mode") return "safe mode: nothing is decided";
-  if (frame.reason === "low_confidence") return `not accepted: confidence is below the limit of ${percent(model?.min_confidence)}`;
+  if (frame.reason === "low_confidence") return `not accepted: confidence is below the limit${model ? ` of ${percent(model.min_confidence)}` : ""}`;
   return `not accepted: ${REASONS[frame.reason] ?? frame.reason ?? "no reason given"}`;
 }
 
@@ -48,7 +52,18 @@ function draw(frame) {
   speak(frame.role === "light" ? `${label},${sure} ${why(frame)}` : why(frame));
 }
 
-export const show = calmly((head) => { if (head.frame) draw(head.frame); }, 300);
+function drawBurst(burst) {
+  byId("burst").hidden = false;
+  const how = burst.mode === "vote" ? `${burst.used} of ${burst.shots} shots accepted` : `mean of ${burst.used} of ${burst.shots} shots`;
+  const verdict = burst.accepted ? "✓ " : "✗ ", sure = burst.confidence === null ? "" : ` ${percent(burst.confidence)}`;
+  put("burst", `Last burst, frames ${burst.first} to ${burst.last}: ${verdict}${burst.label ?? "no decision"}${sure}, ${how}, ${why({ role: "light", ...burst })}`);
+  byId("burst").dataset.state = burst.accepted ? "accepted" : "refused";
+}
+
+export const show = calmly((head) => {
+  if (head.frame) draw(head.frame);
+  if (head.burst) drawBurst(head.burst);
+}, 300);
 
 export function newModel(head) {
   model = head;
