@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,13 @@ def build_tiny_model(folder: Path) -> TinyModel:
         private=private,
     )
     return TinyModel(folder / "tiny.sedge", folder, trusted, graph)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[Any]:
+    """systemd's notification socket, with a watchdog of 0.4 s: a `watched.System`."""
+    from watched import System
+
+    fake = System(str(tmp_path / "notify"), 0.4)
+    yield fake
+    fake.sock.close()

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
-import os
-import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,8 +22,8 @@ from libsedge.latency import Latency
 from libsedge.pipeline import Pipeline
 from libsedge.sources.base import Source
 from mean_classifier import CHANNELS, MeanClassifier
+from watched import System, get, samples, until
 
-UNIT = Path(__file__).parents[2] / "deploy" / "libsedge.service"
 MODEL = {"name": 'a "quoted"\\name\n', "version": "1.0.0"}
 
 
@@ -76,30 +68,6 @@ class Stuck(MeanClassifier):
         return super().classify(*arguments, **named)
 
 
-class System:
-    """A notification socket as systemd has one; `messages` is what came."""
-
-    def __init__(self, path: str, watchdog_s: float) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.sock.bind("\0" + path[1:] if path.startswith("@") else path)
-        self.sock.setblocking(False)
-        self.environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}
-
-    def messages(self) -> list[str]:
-        found = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                found.append(self.sock.recv(4096).decode())
-        return found
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    fake = System(str(tmp_path / "notify"), 0.4)
-    yield fake
-    fake.sock.close()
-
-
 class Running:
     """A pipeline in a thread of its own, watched."""
 
@@ -139,46 +107,6 @@ def running(
     it = Running(tmp_path, system, getattr(request, "param", "block"))
     yield it
     it.close()
-
-
-def get(address: str | None, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    assert address is not None
-    connection = http.client.HTTPConnection(*address.rsplit(":", 1), timeout=5)  # type: ignore[misc]
-    try:
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.01)
-
-
-def samples(page: str) -> dict[str, float]:
-    """Samples of a page in Prometheus' text format, read strictly and apart from the code that writes it."""
-    found, typed = {}, set()
-    value = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf|NaN)"
-    label = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
-    for line in page.splitlines():
-        if comment := re.fullmatch(r"# (HELP|TYPE) ([a-zA-Z_:]\w*) (.+)", line):
-            if comment[1] == "TYPE":
-                assert comment[3] in ("counter", "gauge", "histogram")
-                assert comment[2] not in typed
-                typed.add(comment[2])
-            continue
-        match = re.fullmatch(rf"([a-zA-Z_:]\w*)(\{{{label}(?:,{label})*\}})? ({value})", line, re.ASCII)
-        assert match, line
-        assert re.sub("_(bucket|sum|count)$", "", match[1]) in typed or match[1] in typed, line
-        key = match[1] + (match[2] or "")
-        assert key not in found, line
-        found[key] = float(match[3])
-    assert page.endswith("\n")
-    return found
 
 
 def test_heartbeat_needs_both_threads() -> None:
@@ -365,19 +293,6 @@ def test_port_in_use(running: Running) -> None:
         Health(running.pipeline, MODEL, running.health.address)
 
 
-def test_notifier(tmp_path: Path) -> None:
-    assert not Notifier({}).send("READY=1")
-    assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "none")}).send("READY=1")
-    assert not Notifier({"NOTIFY_SOCKET": "relative"}).send("READY=1")
-    assert Notifier({"WATCHDOG_USEC": "20000000", "WATCHDOG_PID": "1"}).watchdog_s is None
-    assert Notifier({"WATCHDOG_USEC": "20000000"}).watchdog_s == 20.0
-    assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog_s is None
-    abstract = System(f"@libsedge-test-{tmp_path.name}-{id(tmp_path)}", 1.0)
-    assert Notifier(abstract.environment).send("READY=1")
-    assert abstract.messages() == ["READY=1"]
-    abstract.sock.close()
-
-
 def test_temperatures(tmp_path: Path) -> None:
     for number, (kind, text) in enumerate((("cpu", "45123\n"), ("gpu", "rubbish"), ("pmic", "-5000"))):
         zone = tmp_path / f"thermal_zone{number}"
@@ -394,81 +309,3 @@ def test_cumulative_latency() -> None:
     count, total, below = latency.cumulative((0.0002, 0.001, 0.002, 1.0, 5.0))
     assert (count, below) == (5, [1, 2, 3, 4, 4])
     assert total == pytest.approx(7.30251)
-
-
-def test_run_command_tells_systemd_and_serves(tiny_model: Any, tmp_path: Path, system: System) -> None:
-    environment = dict(os.environ, LIBSEDGE_HOME=str(tiny_model.home), **system.environment)
-    arguments = ["run", tiny_model.path, "--source", "tcp:0", "--journal", tmp_path / "run.db"]
-    arguments += ["--health", "127.0.0.1:0", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from libsedge.cli import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line.startswith("health on 127.0.0.1:"), line
-        address = line.split()[-1]
-        told: list[str] = []
-        until(lambda: told.extend(system.messages()) or "WATCHDOG=1" in told, 20)
-        assert told[0] == "READY=1"
-        assert get(address, "/v2/health/ready")[0] == 200
-        page = samples(get(address, "/metrics")[1])
-        assert any(tiny_model.open().digest in name for name in page)
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 0
-    assert json.loads(out)["ledger"]["unaccounted"] == 0
-    assert system.messages()[-1] == "STOPPING=1"
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is needed")
-def test_unit_file_is_hardened(tmp_path: Path) -> None:
-    def exposure(unit: Path) -> float:
-        done = subprocess.run(
-            ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        score = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
-        if score is None:
-            pytest.skip(f"this systemd-analyze cannot check offline: {done.stderr.strip()}")
-        assert "Unknown" not in done.stderr, done.stderr
-        return float(score[1])
-
-    assert exposure(UNIT) <= 2.0
-    softer = tmp_path / "softer.service"  # negative control
-    kept = [
-        line for line in UNIT.read_text().splitlines() if not re.match("Protect|Capability|SystemCall", line)
-    ]
-    softer.write_text("\n".join(kept))
-    assert exposure(softer) > 2.0
-
-
-def test_a_model_loads_where_memory_cannot_become_executable(tiny_model: Any) -> None:
-    """What MemoryDenyWriteExecute=yes of the unit file forbids, forbidden here by the kernel's own switch."""
-    code = f"""
-import ctypes, mmap, sys
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(65, 1, 0, 0, 0) != 0:  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
-    sys.exit(77)
-try:
-    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    sys.exit("the kernel allows it all the same")
-except PermissionError:
-    pass
-from libsedge.bundle import Bundle
-from libsedge.classifier import Classifier
-Classifier(Bundle.open({str(tiny_model.path)!r}, {str(tiny_model.home / "trusted.keys")!r})).bind()
-print("decides")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode == 77:
-        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
-    assert (done.returncode, done.stdout) == (0, "decides\n"), done.stderr
