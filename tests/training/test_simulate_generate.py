@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from libsedge.errors import ConfigError, FileFormatError, SedgeError
 from libsedge.store import StoreReader
 from libsedge_training.commands.simulate import simulate
-from libsedge_training.simulate import generate
+from libsedge_training.simulate import generate, parts
 from libsedge_training.simulate.scene import SceneConfig
 
 NAMES = ("calcite", "magnesite", "gypsum")
@@ -130,7 +130,7 @@ class _Deadly(ProcessPoolExecutor):
 
 
 def test_a_killed_worker_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "ProcessPoolExecutor", _Deadly)
+    monkeypatch.setattr(parts, "ProcessPoolExecutor", _Deadly)
     with pytest.raises(SedgeError, match="worker process"):
         generate.run(_plan(), tmp_path / "set.h5", jobs=2)
     assert not (tmp_path / "set.h5").exists()

@@ -20,7 +20,8 @@ from . import fit, splits
 from .augment import Augmentation
 from .model import read_run
 from .simulate import chemistry as simulated
-from .simulate import generate, invented
+from .simulate import invented
+from .simulate.parts import processes
 from .spectra import SpectraSet
 
 HOLD_OUT = ("specimens", "minerals")
@@ -58,7 +59,7 @@ def spectra_for(
 ) -> Path:
     """The set to train on: the one given, else RUN.h5 beside the run folder, simulated where it is missing."""
     out = Path(given) if given is not None else Path(f"{os.fspath(run_dir).rstrip('/')}.h5")
-    workers = generate.processes(jobs)
+    workers = processes(jobs)
     plan = simulated.make_plan(out, seed=1)
     count = plan.count
     minutes = epochs * EPOCH_MINUTES

@@ -3,7 +3,7 @@ instrument.
 
 Eight classes (`minerals.CLASSES`). A virtual specimen is a random composition of a mineral (`minerals`); its spectra
 are shot under random circumstances (`random_plasma`) on random spectrometers (`random_instrument`), and stored on the
-model's own grid. Same seed, same bytes, whatever the number of processes (see `generate`). The absorption table is
+model's own grid. Same seed, same bytes, whatever the number of processes (see `parts`). The absorption table is
 computed once a set and waits in ``OUT.parts/`` with the parts.
 """
 
@@ -25,13 +25,13 @@ from libsedge.store import StoreWriter
 
 from libsedge_training.simulate import (
     absorption,
-    generate,
     invented,
     minerals,
     plasma,
     random_instrument,
     random_plasma,
 )
+from libsedge_training.simulate.parts import finish, open_parts, processes, progress_bar
 
 #: raised whenever the same configuration gives other spectra than before
 REVISION = 2
@@ -156,13 +156,13 @@ def _parts_folder(out: str | os.PathLike[str]) -> Path:
 def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, progress: bool = False) -> Path:
     """Carry out ``plan`` and write the store ``out``; resumes, and raises, as `generate.run`."""
     path = Path(out)
-    generate.open_parts(plan, path)
+    open_parts(plan, path)
     folder = Path(plan.folder)
     folder.mkdir(exist_ok=True)
     wanted = elements(plan.materials)
-    with generate.progress_bar(progress, len(wanted), what="absorption of elements") as advance:
-        absorption.build(wanted, folder, generate.processes(jobs), advance)
-    parts = generate.finish(plan, path, jobs=jobs, progress=progress)
+    with progress_bar(progress, len(wanted), what="absorption of elements") as advance:
+        absorption.build(wanted, folder, processes(jobs), advance)
+    parts = finish(plan, path, jobs=jobs, progress=progress)
     with StoreWriter(
         path,
         wavelength=model_grid().grid_nm,
