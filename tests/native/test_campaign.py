@@ -89,7 +89,7 @@ def test_a_compiler_that_fails_turns_it_red() -> None:
 def test_one_broken_instruction_set_is_found_and_its_graph_kept(
     generator: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Negative control: AVX2 rounds as C does, that is, towards zero; the other kernels stay right."""
+    """Negative control: the 256-bit kernels round as C does, that is, towards zero."""
     generator(lambda model: broken(model, "ymm.inc", "_mm256_cvtps_epi32", "_mm256_cvttps_epi32"))
     out = tmp_path / "graphs.jsonl"
     assert campaign.run(2, out, jobs=1) == 2

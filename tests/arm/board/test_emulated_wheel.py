@@ -39,6 +39,7 @@ def test_goldens_and_decisions_are_those_of_the_host(
     assert len({shot["confidence"] for file in ours["files"] for shot in file["shots"]}) > 1
 
 
+@pytest.mark.timeout(1500)  # builds and installs a wheel of its own
 def test_the_wheel_for_python_3_13_runs_on_debian_13(board: Path, tmp_path: Path) -> None:
     guest = installed(wheels.debian("aarch64", "3.13"), tmp_path / "site", "3.13")
     found = sorted(path.name for path in (guest.site / "libsedge").glob("*.so"))
