@@ -1,6 +1,6 @@
 """Our kernels and ONNX Runtime's int8 run on the same spectra: every logit and every layer, cell by cell.
 
-    python benchmarks/exact.py --spectra 10000        about 10 minutes; killed, it goes on where it stopped
+    python benchmarks/exact.py --spectra 10000        about 15 minutes; killed, it goes on where it stopped
     python benchmarks/exact.py --net S --spectra 500
 
 Nets S, M, L and M_fc (nets.py). ONNX Runtime runs with uint8 and with int8 activations and is refused if its
