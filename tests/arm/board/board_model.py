@@ -93,11 +93,13 @@ def write_spectra(file: Path, count: int = 8, seed: int = 0) -> Path:
     return file
 
 
-def frames_of(file: Path) -> bytes:
-    """The spectra of a file as frames of one stream."""
+def frames_of(file: Path, first: int = 0) -> bytes:
+    """The spectra of a file as frames of one stream, the first of which has that number."""
     with h5py.File(file) as store:
         counts = np.asarray(store["counts"])
-    return b"".join(encode(Frame(7, 1, i, 10**18 + i, 100, 2000, 0, row)) for i, row in enumerate(counts))
+    return b"".join(
+        encode(Frame(7, 1, i, 10**18 + i, 100, 2000, 0, row)) for i, row in enumerate(counts, first)
+    )
 
 
 def main(folder: Path, targets: Sequence[str]) -> None:
@@ -112,6 +114,7 @@ def main(folder: Path, targets: Sequence[str]) -> None:
         write_model(folder / f"model-{version}.sedge", graph, compiled, version)
     write_spectra(folder / "spectra.h5")
     (folder / "frames.bin").write_bytes(frames_of(folder / "spectra.h5"))
+    (folder / "frames-2.bin").write_bytes(frames_of(folder / "spectra.h5", 8))
 
 
 if __name__ == "__main__":

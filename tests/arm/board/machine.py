@@ -82,5 +82,7 @@ def run(
             *("-drive", f"file={_disk(folder, root, files)},format=raw,if=none,id=disk,cache=unsafe"),
             *("-device", "virtio-blk-device,drive=disk"),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s)
-    return done.stdout.replace("\r", "") + done.stderr
+        said = folder / "said"  # on the disk: what a board that hangs has said so far can be read
+        with open(said, "wb") as stream:
+            subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=timeout_s, check=False)
+        return said.read_text(errors="replace").replace("\r", "")
