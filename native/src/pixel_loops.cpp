@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #if defined(__x86_64__)
+#include "libsedge/x86_cpu.h" // not __builtin_cpu_supports: in a shared object of zig's it always says no
 #include <immintrin.h>
 #endif
 
@@ -36,7 +37,6 @@ namespace avx2 {
 #undef SEDGE_LOOP
 #undef SEDGE_NAME
 } // namespace avx2
-bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
 
 namespace avx512 {
 #if defined(__clang__)
@@ -51,10 +51,6 @@ namespace avx512 {
 #undef SEDGE_NAME
 #undef SEDGE_AVX512
 } // namespace avx512
-bool has_avx512() {
-    return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-           __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
-}
 #endif
 
 // Those that this machine runs, slowest first, and null at the end.
@@ -65,10 +61,11 @@ struct Runnable {
     Runnable() {
         std::size_t count = 1;
 #if defined(__x86_64__)
-        if (has_avx2()) {
+        const x86::Features cpu = x86::features();
+        if (cpu.avx2) {
             loops[count++] = &avx2::kLoops;
         }
-        if (has_avx512()) {
+        if (cpu.avx512dq) {
             loops[count++] = &avx512::kLoops;
         }
 #endif

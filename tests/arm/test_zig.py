@@ -3,20 +3,58 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from libsedge import _core
 from libsedge.errors import ToolchainError
 from libsedge_native import emulate, toolchain, zig
 from libsedge_native.generate import generate
 from libsedge_native.random_graph import random_graph
 from libsedge_native.targets import TARGETS, compiler, isas_of
 
+ROOT = Path(__file__).parents[2]
 
-def test_what_zig_builds_is_exact_on_every_cpu(aarch64: emulate.Machine) -> None:
+
+@pytest.fixture
+def zig_installed() -> None:
     if find_spec("ziglang") is None:
         reason = "zig is not installed: pip install libsedge[zig]"
         (pytest.fail if os.environ.get("LIBSEDGE_ARM") == "required" else pytest.skip)(reason)
+
+
+@pytest.mark.usefixtures("zig_installed")
+def test_preprocessing_built_by_zig_finds_the_cpu_too(tmp_path: Path) -> None:
+    """The x86-64 wheel is zig's, whose __builtin_cpu_supports says no to everything: its loops were the slowest."""
+    program = tmp_path / "names.cpp"
+    program.write_text(
+        '#include "pixel_loops.h"\n#include <cstdio>\n'
+        "int main() { for (auto n = sedge::pixel_loop_names(); *n; ++n) std::puts(*n); }\n"
+    )
+    folders = [f"-I{ROOT / 'native' / folder}" for folder in ("src", "libsedge_native/include")]
+    sources = [program, ROOT / "native" / "src" / "pixel_loops.cpp"]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "c++",
+        "-std=c++17",
+        "-O1",
+        *folders,
+        *sources,
+        "-o",
+        tmp_path / "names",
+    ]
+    subprocess.run([str(part) for part in command], check=True)
+    said = subprocess.run([str(tmp_path / "names")], capture_output=True, text=True, check=True).stdout
+    assert said.split() == _core.pixel_loops()
+
+
+@pytest.mark.usefixtures("zig_installed")
+def test_what_zig_builds_is_exact_on_every_cpu(aarch64: emulate.Machine) -> None:
     graph = random_graph(3)
     generated = generate(graph, isas=isas_of(["aarch64-linux"]))
     with zig.toolchain("zig"):

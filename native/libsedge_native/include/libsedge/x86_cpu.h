@@ -26,6 +26,7 @@ struct Features {
     bool avx2 = false;       /* with FMA, and the registers enabled by the system */
     bool avxvnni = false;    /* VNNI on 256-bit registers, VEX encoding */
     bool avx512 = false;     /* AVX-512 F */
+    bool avx512dq = false;   /* AVX-512 F, BW, DQ and VL */
     bool avx512vnni = false; /* AVX-512 F, BW, VL and VNNI */
     bool amx = false;        /* AMX tiles and int8, and their registers enabled by the system */
 };
@@ -57,6 +58,7 @@ inline Features features() {
     found.avx512 = found.avx2 && zmm && f;
     const bool bw = (b >> 30 & 1U) != 0;
     const bool vl = (b >> 31 & 1U) != 0;
+    found.avx512dq = found.avx512 && bw && vl && (b >> 17 & 1U) != 0;
     found.amx = tiles && (d >> 24 & 1U) != 0 && (d >> 25 & 1U) != 0;
     found.avx512vnni = found.avx2 && zmm && f && bw && vl && (c >> 11 & 1U) != 0;
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
