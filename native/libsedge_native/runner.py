@@ -34,6 +34,8 @@ from libsedge_native.toolchain import run, write_sources
 _PACKED = Path(__file__).resolve().parent / "native"
 SOURCE_TREE = _PACKED if _PACKED.is_dir() else _PACKED.parents[1]
 FOLDERS = ("src", "runner")
+#: what preprocessing includes of the kernels' headers, whatever kernels the model has
+CPU_HEADER = Path(__file__).resolve().parent / "include" / "libsedge" / "x86_cpu.h"
 
 LIMITS = ("min_confidence", "min_contrast", "max_saturated_fraction")
 #: all that the runner knows of these members; `max_error` is what the thresholds promise and changes no decision
@@ -189,6 +191,7 @@ def write_folder(
     )
     text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))
     write_sources(model, folder)
+    (folder / CPU_HEADER.name).write_bytes(CPU_HEADER.read_bytes())
     names = list(model.sources)
     for name in FOLDERS:
         files = sorted(path for path in (source_tree / name).glob("*") if path.suffix in (".h", ".cpp"))

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 #if defined(__x86_64__)
-#include "libsedge/x86_cpu.h" // not __builtin_cpu_supports: in a shared object of zig's it always says no
+#include "x86_cpu.h" // not __builtin_cpu_supports: in a shared object of zig's it always says no
 #include <immintrin.h>
 #endif
 

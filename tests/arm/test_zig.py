@@ -34,7 +34,7 @@ def test_preprocessing_built_by_zig_finds_the_cpu_too(tmp_path: Path) -> None:
         '#include "pixel_loops.h"\n#include <cstdio>\n'
         "int main() { for (auto n = sedge::pixel_loop_names(); *n; ++n) std::puts(*n); }\n"
     )
-    folders = [f"-I{ROOT / 'native' / folder}" for folder in ("src", "libsedge_native/include")]
+    folders = [f"-I{ROOT / 'native' / folder}" for folder in ("src", "libsedge_native/include/libsedge")]
     sources = [program, ROOT / "native" / "src" / "pixel_loops.cpp"]
     command = [
         sys.executable,

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,9 @@ class Sqlite3OnApsw:
             before = self._db.total_changes()
             cursor = self._db.execute(sql, values)
             return Sqlite3OnApsw.Cursor(cursor, self._db.total_changes() - before)
+
+        def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+            self._db.executemany(sql, rows)
 
         @property
         def in_transaction(self) -> bool:
