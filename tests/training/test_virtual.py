@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from libsedge.errors import DatasetError
+from libsedge.errors import ConfigError, DatasetError
 from libsedge.preprocess import DEFAULT_SEGMENTS
 from libsedge_training import virtual, weighting
 from libsedge_training.virtual import Variation, class_rules, draw
@@ -62,6 +62,19 @@ def test_a_gain_field_is_where_the_element_has_its_lines() -> None:
     nm = 240 + (np.arange(1800) + 0.5) / 18
     assert field[np.abs(nm - 279.64).argmin()] > 1  # Mg II 279.6 nm
     assert abs(field[np.abs(nm - 256.0).argmin()]) < 0.1
+
+
+def test_states_draw_another_plasma_for_every_composition_and_nothing_else() -> None:
+    """The same compositions, seen in plasmas of their own; without an exchange of elements no state leaves a field."""
+    pairs, segments = (("calcite", "carbonate"), ("gypsum", "sulfate")), tuple(DEFAULT_SEGMENTS[1:2])
+    still = virtual.gain_fields(pairs, segments, 2, Variation())
+    drawn = virtual.gain_fields(pairs, segments, 2, Variation(states=1.0))
+    assert np.abs(still - drawn).max() > 0.2
+    assert np.corrcoef(still[0, 0], drawn[0, 0])[0, 1] > 0.5  # the same composition
+    same = virtual.gain_fields(pairs, segments, 1, Variation(0, 0, 0, 0, states=1.0))
+    assert np.abs(same).max() < 1e-4
+    with pytest.raises(ConfigError, match="states"):
+        weighting.strategy("virtual:states=3")
 
 
 def part(shots: int = 3) -> TrainPart:

@@ -36,6 +36,8 @@ from .study.development import development_materials
 
 Composition = Mapping[str, float]  # element -> mass fraction
 CORE, MAIN = 0.01, 0.05
+#: 7,000 to 14,200 K and 1.3e22 to 2.7e23 m^-3 around the reference state
+LN_T, LN_N = 0.35, 1.5
 OWN_TABLE = "LIBSEDGE_MATERIALS"
 #: least share of a specimen that is replaced where it has (almost) nothing outside its core
 _LEAST_REST = 0.1
@@ -45,12 +47,16 @@ _LEAST_REST = 0.1
 class Variation:
     """How far virtual compositions go: standard deviations of ln of an element's share outside and inside the core;
     probability of foreign elements, and of a mixture with another specimen of the class.
+
+    `states` times `LN_T` and `LN_N`: half widths in which ln temperature and ln electron density are drawn for every
+    virtual composition, because nobody knows the plasma of an instrument; 0: the reference state.
     """
 
     sigma: float = 1.0
     core_sigma: float = 0.3
     foreign: float = 0.8
     mixed: float = 0.5
+    states: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,12 +127,15 @@ def _bands(segments: Sequence[Segment]) -> list[tuple[plasma.Band, int]]:
     return found
 
 
-def radiance(composition: Composition, segments: Sequence[Segment]) -> np.ndarray:
-    """Radiance at the plasma's reference state, float64 [grid points], each the mean over its bin."""
+def radiance(
+    composition: Composition, segments: Sequence[Segment], ln_t: float = 0.0, ln_n: float = 0.0
+) -> np.ndarray:
+    """Radiance, float64 [grid points], each the mean over its bin; `ln_t`, `ln_n`: ln of the plasma's temperature and
+    electron density over those of the reference state.
+    """
     bands, config = _bands(segments), plasma.PlasmaConfig()
-    fine = plasma.emission(
-        composition, config.temperature_k, config.density_m3, [band for band, _ in bands], config
-    )
+    temperature, density = config.temperature_k * np.exp(ln_t), config.density_m3 * np.exp(ln_n)
+    fine = plasma.emission(composition, temperature, density, [band for band, _ in bands], config)
     found, start = [], 0
     for band, times in bands:
         stop = start + band.grid.size
@@ -167,7 +176,12 @@ def gain_fields(
     found = np.empty((len(names), count, sum(s.channels for s in segments)), np.float32)
     for at, name in enumerate(names):
         rng = np.random.default_rng(zlib.crc32(name.encode()))
+        compositions = [draw(name, known, how, rng) for _ in range(count)]
+        half = how.states * np.array([LN_T, LN_N])
         real = radiance(known.compositions[name], segments)
-        for i in range(count):
-            found[at, i] = np.log(radiance(draw(name, known, how, rng), segments) / real)
+        for i, composition in enumerate(compositions):
+            ln_t, ln_n = rng.uniform(-half, half)
+            if how.states:
+                real = radiance(known.compositions[name], segments, ln_t, ln_n)
+            found[at, i] = np.log(radiance(composition, segments, ln_t, ln_n) / real)
     return found

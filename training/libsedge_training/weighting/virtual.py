@@ -21,7 +21,7 @@ class Virtual(Strategy):
     specimen of x_i, j one of its `n` virtual compositions, G_sj the ln ratio of virtual to real radiance.
 
     Ours (`libsedge_training/virtual.py` says how compositions are drawn and what they may know). All weights are 1:
-    the competitor that weights have to beat, as `lisa` is. `foreign` and `sigma` are `virtual.Variation`'s.
+    the competitor that weights have to beat, as `lisa` is. `foreign`, `sigma` and `states` are `virtual.Variation`'s.
     `wrong=1` is its control: every specimen gets the gain fields of one of another class, so that spectra vary as
     much, in ways that are not its class's.
     """
@@ -30,6 +30,7 @@ class Virtual(Strategy):
     p: float = 0.8
     foreign: float = 0.8
     sigma: float = 1.0
+    states: float = 0.0
     wrong: bool = False
 
     family: ClassVar[str] = "virtual"
@@ -49,6 +50,7 @@ class Virtual(Strategy):
             "p": (0.0, 1.0),
             "foreign": (0.0, 1.0),
             "sigma": (0.0, 3.0),
+            "states": (0.0, 2.0),
             "wrong": (0.0, 1.0),
         }
         found: dict[str, Any] = options(cls.family, parts, allowed)
@@ -59,12 +61,20 @@ class Virtual(Strategy):
 
     @property
     def name(self) -> str:
-        end = ":wrong=1" if self.wrong else ""
+        end = f":states={self.states:g}" if self.states else ""
+        end += ":wrong=1" if self.wrong else ""
         return f"{self.family}:n={self.n}:p={self.p:g}:foreign={self.foreign:g}:sigma={self.sigma:g}{end}"
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {"n": self.n, "p": self.p, "foreign": self.foreign, "sigma": self.sigma, "wrong": self.wrong}
+        return {
+            "n": self.n,
+            "p": self.p,
+            "foreign": self.foreign,
+            "sigma": self.sigma,
+            "states": self.states,
+            "wrong": self.wrong,
+        }
 
     def fit(self, train: TrainPart) -> np.ndarray:
         return np.ones(len(train))
@@ -89,7 +99,7 @@ class _VirtualRun(Dynamic):
 
     def _factors(self) -> torch.Tensor:
         """Factors of the square-root signal, float32 [specimens, n, points]."""
-        how = Variation(sigma=self.strategy.sigma, foreign=self.strategy.foreign)
+        how = Variation(sigma=self.strategy.sigma, foreign=self.strategy.foreign, states=self.strategy.states)
         fields = gain_fields(self.pairs, tuple(self.train.grid()), self.strategy.n, how)
         if self.strategy.wrong:
             fields = fields[_strangers([label for _, label in self.pairs])]
