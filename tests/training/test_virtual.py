@@ -73,6 +73,10 @@ def test_states_draw_another_plasma_for_every_composition_and_nothing_else() -> 
     assert np.corrcoef(still[0, 0], drawn[0, 0])[0, 1] > 0.5  # the same composition
     same = virtual.gain_fields(pairs, segments, 1, Variation(0, 0, 0, 0, states=1.0))
     assert np.abs(same).max() < 1e-4
+    other = virtual.gain_fields(pairs, segments, 2, Variation(zones=True))
+    assert np.abs(still - other).max() > 0.2  # another plasma
+    assert np.abs(virtual.gain_fields(pairs, segments, 1, Variation(0, 0, 0, 0, zones=True))).max() < 1e-4
+    assert weighting.strategy("virtual:zones=1").name.endswith(":sigma=1:zones=1")
     with pytest.raises(ConfigError, match="states"):
         weighting.strategy("virtual:states=3")
 

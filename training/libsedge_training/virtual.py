@@ -30,7 +30,7 @@ import numpy as np
 from libsedge.errors import DatasetError
 from libsedge.preprocess import Segment
 
-from .simulate import materials, plasma
+from .simulate import materials, plasma, zones
 from .simulate.instrument import CHANNELS
 from .study.development import development_materials
 
@@ -49,7 +49,8 @@ class Variation:
     probability of foreign elements, and of a mixture with another specimen of the class.
 
     `states` times `LN_T` and `LN_N`: half widths in which ln temperature and ln electron density are drawn for every
-    virtual composition, because nobody knows the plasma of an instrument; 0: the reference state.
+    virtual composition, because nobody knows the plasma of an instrument; 0: the reference state. `zones`: the plasma
+    is that of `simulate/zones.py` at its reference irradiance, not one column; five times the processor time.
     """
 
     sigma: float = 1.0
@@ -57,6 +58,7 @@ class Variation:
     foreign: float = 0.8
     mixed: float = 0.5
     states: float = 0.0
+    zones: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,23 @@ def _bands(segments: Sequence[Segment]) -> list[tuple[plasma.Band, int]]:
 
 
 def radiance(
-    composition: Composition, segments: Sequence[Segment], ln_t: float = 0.0, ln_n: float = 0.0
+    composition: Composition,
+    segments: Sequence[Segment],
+    ln_t: float = 0.0,
+    ln_n: float = 0.0,
+    *,
+    in_zones: bool = False,
 ) -> np.ndarray:
     """Radiance, float64 [grid points], each the mean over its bin; `ln_t`, `ln_n`: ln of the plasma's temperature and
-    electron density over those of the reference state.
+    electron density over those of the reference state; `in_zones`: as `Variation.zones`.
     """
-    bands, config = _bands(segments), plasma.PlasmaConfig()
-    temperature, density = config.temperature_k * np.exp(ln_t), config.density_m3 * np.exp(ln_n)
-    fine = plasma.emission(composition, temperature, density, [band for band, _ in bands], config)
+    bands = _bands(segments)
+    grids, config = [band for band, _ in bands], plasma.PlasmaConfig()
+    if in_zones:
+        fine = zones.emission(composition, 0.0, ln_t, ln_n, grids, zones.ZonesConfig())
+    else:
+        temperature, density = config.temperature_k * np.exp(ln_t), config.density_m3 * np.exp(ln_n)
+        fine = plasma.emission(composition, temperature, density, grids, config)
     found, start = [], 0
     for band, times in bands:
         stop = start + band.grid.size
@@ -178,10 +189,10 @@ def gain_fields(
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         compositions = [draw(name, known, how, rng) for _ in range(count)]
         half = how.states * np.array([LN_T, LN_N])
-        real = radiance(known.compositions[name], segments)
+        real = radiance(known.compositions[name], segments, in_zones=how.zones)
         for i, composition in enumerate(compositions):
             ln_t, ln_n = rng.uniform(-half, half)
             if how.states:
-                real = radiance(known.compositions[name], segments, ln_t, ln_n)
-            found[at, i] = np.log(radiance(composition, segments, ln_t, ln_n) / real)
+                real = radiance(known.compositions[name], segments, ln_t, ln_n, in_zones=how.zones)
+            found[at, i] = np.log(radiance(composition, segments, ln_t, ln_n, in_zones=how.zones) / real)
     return found

@@ -21,7 +21,8 @@ class Virtual(Strategy):
     specimen of x_i, j one of its `n` virtual compositions, G_sj the ln ratio of virtual to real radiance.
 
     Ours (`libsedge_training/virtual.py` says how compositions are drawn and what they may know). All weights are 1:
-    the competitor that weights have to beat, as `lisa` is. `foreign`, `sigma` and `states` are `virtual.Variation`'s.
+    the competitor that weights have to beat, as `lisa` is. `foreign`, `sigma`, `states` and `zones` are
+    `virtual.Variation`'s.
     `wrong=1` is its control: every specimen gets the gain fields of one of another class, so that spectra vary as
     much, in ways that are not its class's.
     """
@@ -31,6 +32,7 @@ class Virtual(Strategy):
     foreign: float = 0.8
     sigma: float = 1.0
     states: float = 0.0
+    zones: bool = False
     wrong: bool = False
 
     family: ClassVar[str] = "virtual"
@@ -51,17 +53,20 @@ class Virtual(Strategy):
             "foreign": (0.0, 1.0),
             "sigma": (0.0, 3.0),
             "states": (0.0, 2.0),
+            "zones": (0.0, 1.0),
             "wrong": (0.0, 1.0),
         }
         found: dict[str, Any] = options(cls.family, parts, allowed)
         if "n" in found:
             found["n"] = round(found["n"])
-        found["wrong"] = found.get("wrong", 0.0) >= 0.5
+        for switch in ("zones", "wrong"):
+            found[switch] = found.get(switch, 0.0) >= 0.5
         return cls(**found)
 
     @property
     def name(self) -> str:
         end = f":states={self.states:g}" if self.states else ""
+        end += ":zones=1" if self.zones else ""
         end += ":wrong=1" if self.wrong else ""
         return f"{self.family}:n={self.n}:p={self.p:g}:foreign={self.foreign:g}:sigma={self.sigma:g}{end}"
 
@@ -73,6 +78,7 @@ class Virtual(Strategy):
             "foreign": self.foreign,
             "sigma": self.sigma,
             "states": self.states,
+            "zones": self.zones,
             "wrong": self.wrong,
         }
 
@@ -99,7 +105,8 @@ class _VirtualRun(Dynamic):
 
     def _factors(self) -> torch.Tensor:
         """Factors of the square-root signal, float32 [specimens, n, points]."""
-        how = Variation(sigma=self.strategy.sigma, foreign=self.strategy.foreign, states=self.strategy.states)
+        s = self.strategy
+        how = Variation(sigma=s.sigma, foreign=s.foreign, states=s.states, zones=s.zones)
         fields = gain_fields(self.pairs, tuple(self.train.grid()), self.strategy.n, how)
         if self.strategy.wrong:
             fields = fields[_strangers([label for _, label in self.pairs])]
