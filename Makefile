@@ -9,7 +9,7 @@
 # make latency  from a frame's arrival to its decision at 100 Hz, what the runtime adds to the net (about 4 minutes)
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
-# make bench  this project's kernel beside other runtimes, interleaved, and the tables of docs/performance.md (about 10 minutes; BENCH_ARGS=--full: eight times the rounds)
+# make bench  this project's kernel beside other runtimes, interleaved, and the tables of docs/performance.md (about 6 minutes; BENCH_ARGS=--full: eight times the rounds)
 # make agreement  int8 kernels beside ONNX Runtime, logits and layers, and op by op (N=10000 spectra: about 15 minutes; resumable)
 # make campaign  random graphs on every instruction set against the reference (GRAPHS=10000: about an hour on 2 idle cores; resumable)
 # make sanitize  kernels, decoder, preprocessing and runner under AddressSanitizer and UBSan (about 10 minutes)
