@@ -1,4 +1,4 @@
-# make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 2 minutes)
+# make demo   the whole path on a small simulated set: train, quantise, generate C++, run over a stream (about 2.5 minutes)
 # make test   every test (about 14 minutes)
 # make test-arm  kernels, wheel and a 128 MB board, for ARM and big-endian machines, emulated (installs Debian packages where root)
 # make study-small  strategies compared on a small simulated set (says how long first)
