@@ -13,10 +13,8 @@ from libsedge_training.report import SIMULATED, Cell, metre, page, paragraph, pi
 from .summary import SELECTED
 
 Entry = Mapping[str, Any]
-HEAD = (
-    "method",
-    "runs",
-    "diverged",
+#: columns that every table of methods has; `table.py` prints them too
+COLUMNS = (
     "accuracy",
     "precision",
     "recall",
@@ -25,11 +23,8 @@ HEAD = (
     "ECE",
     "int8",
     "time per epoch / equal",
-    "minus equal",
-    "from",
-    "to",
-    "p (Holm)",
 )
+HEAD = ("method", "runs", "diverged", *COLUMNS, "minus equal", "from", "to", "p (Holm)")
 
 
 def _row(name: str, e: Entry) -> tuple[Cell, ...]:

@@ -10,23 +10,11 @@ from typing import Any
 import click
 from libsedge.errors import RunError
 
-from .page import ranked
+from .page import COLUMNS, ranked
 
 Entry = Mapping[str, Any]
 _FIGURES = ("accuracy", "precision", "recall", "f1", "worst_distance")
-_HEAD = (
-    "method",
-    "accuracy",
-    "precision",
-    "recall",
-    "F1",
-    "worst distance",
-    "ECE",
-    "int8",
-    "time per epoch / equal",
-    "minus equal, 95 % interval",
-    "p (Holm)",
-)
+_HEAD = ("method", *COLUMNS, "minus equal, 95 % interval", "p (Holm)")
 
 
 def percent(value: float | None) -> str:
