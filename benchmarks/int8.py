@@ -21,9 +21,10 @@ from libsedge_training import fit, quantise
 from libsedge_training.int8_export import run_onnxruntime
 from libsedge_training.model import NETS, fold, net_spec
 from libsedge_training.readers import read
+from libsedge_training.study import work
 from libsedge_training.study.data import Data, prepare
 from libsedge_training.study.divide import folds
-from libsedge_training.study.plan import PRESETS
+from libsedge_training.study.plan import PRESETS, Task
 
 WEIGHTING = "virtual:n=16:p=0.8:foreign=0.8:sigma=1"
 DRAWS = 4000
@@ -88,16 +89,7 @@ def main(spectra: str, nets: tuple[str, ...], chosen: tuple[int, ...], epochs: i
         for k in chosen:
             split = folds(data.label.tolist(), data.specimen.tolist(), 4, 0)[k]
             learn, test = np.concatenate([split["train"], split["validation"]]), split["test"]
-            config = fit.TrainConfig(
-                weighting=WEIGHTING,
-                epochs=epochs,
-                patience=epochs,
-                batch=plan.batch,
-                lr=plan.lr,
-                weight_decay=plan.weight_decay,
-                augmentation=plan.augmentation,
-                seed=k,
-            )
+            config = work.config(Task("final", WEIGHTING, net, epochs, seed=0, fold=k), plan)
             parts = {**split, "train": learn}
             plain = trained(config, net, data, parts)
             rounded = plain if qat == 0 else trained(replace(config, qat=qat), net, data, parts)
