@@ -27,9 +27,12 @@ def development_materials() -> tuple[materials_table.Material, ...]:
 
 @click.command()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def main(output: Path) -> None:
+@click.option(
+    "--physics", default=generate.DEFAULT_PHYSICS, show_default=True, help="As of libsedge simulate."
+)
+def main(output: Path, physics: str) -> None:
     """Simulate the development set."""
-    plan = replace(generate.make_plan("small", SEED), materials=development_materials())
+    plan = replace(generate.make_plan("small", SEED, physics=physics), materials=development_materials())
     generate.run(plan, output)
     click.echo(f"{output}: {len(plan.materials)} development specimens, plan {plan.digest()[:16]}")
 
