@@ -7,7 +7,7 @@ import pytest
 import torch
 from libsedge.errors import ConfigError, DatasetError
 from libsedge.preprocess import DEFAULT_SEGMENTS
-from libsedge_training import virtual, weighting
+from libsedge_training import virtual, virtual_light, weighting
 from libsedge_training.virtual import Variation, class_rules, draw
 from libsedge_training.weighting.base import TrainPart
 from libsedge_training.weighting.virtual import _strangers
@@ -58,10 +58,34 @@ def test_draws_keep_the_core_and_bring_nothing_that_is_barred() -> None:
 def test_a_gain_field_is_where_the_element_has_its_lines() -> None:
     segments = DEFAULT_SEGMENTS[:1]
     a, b = {"Ca": 0.40, "C": 0.12, "O": 0.48}, {"Ca": 0.35, "Mg": 0.05, "C": 0.12, "O": 0.48}
-    field = np.log(virtual.radiance(b, segments) / virtual.radiance(a, segments))
+    field = np.log(virtual_light.radiance(b, segments) / virtual_light.radiance(a, segments))
     nm = 240 + (np.arange(1800) + 0.5) / 18
     assert field[np.abs(nm - 279.64).argmin()] > 1  # Mg II 279.6 nm
     assert abs(field[np.abs(nm - 256.0).argmin()]) < 0.1
+
+
+def test_light_summed_over_elements_is_that_of_the_plasma_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against `radiance`, which asks libskit for the mixture: metals, moisture, a strong element among weak ones."""
+    segments = DEFAULT_SEGMENTS[1:]
+    known = (COMPOSITIONS["gypsum"], COMPOSITIONS["bronze"], {"Ca": 0.31, "Mg": 0.09, "C": 0.12, "O": 0.48})
+    whole = [virtual_light.radiance(c, segments, in_zones=True) for c in known]
+
+    def apart() -> list[tuple[float, float]]:
+        """Light that differs over all light; root mean square of ln; of each composition."""
+        light = virtual_light.ZoneLight(segments)
+        found = [light(c) for c in known]
+        return [
+            (float(np.abs(a - b).sum() / b.sum()), float(np.sqrt(np.mean(np.log(a / b) ** 2))))
+            for a, b in zip(found, whole, strict=True)
+        ]
+
+    assert max(light for light, _ in apart()) < 0.01
+    assert max(ln for _, ln in apart()) < 0.03
+    # negative control: with libskit's usual cut weak lines are missing where the strong ones are saturated
+    virtual_light._table.cache_clear()
+    monkeypatch.setattr(virtual_light, "_ACCURACY", 1e-5)
+    assert max(light for light, _ in apart()) > 0.03
+    virtual_light._table.cache_clear()
 
 
 def test_states_draw_another_plasma_for_every_composition_and_nothing_else() -> None:

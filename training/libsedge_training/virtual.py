@@ -9,7 +9,7 @@ and what merely came with its specimens, is told from the compositions of the tr
 
 A virtual composition is a specimen's, mixed with one of its class or not; its elements outside the core are
 partly replaced by those of any other training specimen, foreign cores left out; then every element is multiplied
-by a log-normal factor, small in the core. The plasma model (`simulate/plasma.py`, at its reference state) gives the
+by a log-normal factor, small in the core. The plasma model (`virtual_light.py`) gives the
 ratio of the virtual to the real spectrum, the *gain field*, and a measured spectrum of the specimen, multiplied by
 it, keeps its noise, drift and distance.
 
@@ -30,11 +30,10 @@ import numpy as np
 from libsedge.errors import DatasetError
 from libsedge.preprocess import Segment
 
-from .simulate import materials, plasma, zones
-from .simulate.instrument import CHANNELS
+from .simulate import materials
 from .study.development import development_materials
+from .virtual_light import Composition, radiance, zone_light
 
-Composition = Mapping[str, float]  # element -> mass fraction
 CORE, MAIN = 0.01, 0.05
 #: 7,000 to 14,200 K and 1.3e22 to 2.7e23 m^-3 around the reference state
 LN_T, LN_N = 0.35, 1.5
@@ -50,7 +49,7 @@ class Variation:
 
     `states` times `LN_T` and `LN_N`: half widths in which ln temperature and ln electron density are drawn for every
     virtual composition, because nobody knows the plasma of an instrument; 0: the reference state. `zones`: the plasma
-    is that of `simulate/zones.py` at its reference irradiance, not one column; five times the processor time.
+    is that of `simulate/zones.py` at its reference irradiance, not one column.
     """
 
     sigma: float = 1.0
@@ -116,45 +115,6 @@ def draw(name: str, known: ClassRules, how: Variation, rng: np.random.Generator)
     return {e: f / whole for e, f in found.items()}
 
 
-def _bands(segments: Sequence[Segment]) -> list[tuple[plasma.Band, int]]:
-    """(fine grid, its points a grid point) of every segment, with the line spread of the default instrument."""
-    found = []
-    for s in segments:
-        middle = (s.start_nm + s.stop_nm) / 2
-        fwhm = min(CHANNELS, key=lambda c: abs((c.start_nm + c.stop_nm) / 2 - middle)).fwhm_nm
-        width = (s.stop_nm - s.start_nm) / s.channels
-        times = max(1, int(np.ceil(4 * width / fwhm)))
-        fine = s.start_nm + (np.arange(s.channels * times) + 0.5) * (width / times)
-        found.append((plasma.Band(fine, fwhm), times))
-    return found
-
-
-def radiance(
-    composition: Composition,
-    segments: Sequence[Segment],
-    ln_t: float = 0.0,
-    ln_n: float = 0.0,
-    *,
-    in_zones: bool = False,
-) -> np.ndarray:
-    """Radiance, float64 [grid points], each the mean over its bin; `ln_t`, `ln_n`: ln of the plasma's temperature and
-    electron density over those of the reference state; `in_zones`: as `Variation.zones`.
-    """
-    bands = _bands(segments)
-    grids, config = [band for band, _ in bands], plasma.PlasmaConfig()
-    if in_zones:
-        fine = zones.emission(composition, 0.0, ln_t, ln_n, grids, zones.ZonesConfig())
-    else:
-        temperature, density = config.temperature_k * np.exp(ln_t), config.density_m3 * np.exp(ln_n)
-        fine = plasma.emission(composition, temperature, density, grids, config)
-    found, start = [], 0
-    for band, times in bands:
-        stop = start + band.grid.size
-        found.append(fine[start:stop].reshape(-1, times).mean(axis=1))
-        start = stop
-    return np.concatenate(found)
-
-
 def known_compositions(specimens: Sequence[str]) -> dict[str, Composition]:
     """Compositions of specimens by name: of the two tables of materials, and of a table of the same form that the
     environment variable `LIBSEDGE_MATERIALS` names; DatasetError names the first specimen that no table has.
@@ -185,14 +145,19 @@ def gain_fields(
     names = [name for name, _ in specimens]
     known = class_rules(known_compositions(names), dict(specimens))
     found = np.empty((len(names), count, sum(s.channels for s in segments)), np.float32)
+
+    def light(composition: Composition, ln_t: float, ln_n: float) -> np.ndarray:
+        if how.zones and not how.states:
+            return zone_light(segments)(composition)
+        return radiance(composition, segments, ln_t, ln_n, in_zones=how.zones)
+
     for at, name in enumerate(names):
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         compositions = [draw(name, known, how, rng) for _ in range(count)]
         half = how.states * np.array([LN_T, LN_N])
-        real = radiance(known.compositions[name], segments, in_zones=how.zones)
-        for i, composition in enumerate(compositions):
-            ln_t, ln_n = rng.uniform(-half, half)
-            if how.states:
-                real = radiance(known.compositions[name], segments, ln_t, ln_n, in_zones=how.zones)
-            found[at, i] = np.log(radiance(composition, segments, ln_t, ln_n, in_zones=how.zones) / real)
+        states = rng.uniform(-half, half, (count, 2))
+        for i, (composition, (ln_t, ln_n)) in enumerate(zip(compositions, states, strict=True)):
+            if i == 0 or how.states:
+                real = light(known.compositions[name], ln_t, ln_n)
+            found[at, i] = np.log(light(composition, ln_t, ln_n) / real)
     return found
