@@ -72,8 +72,7 @@ def test_light_summed_over_elements_is_that_of_the_plasma_model(monkeypatch: pyt
 
     def apart() -> list[tuple[float, float]]:
         """Light that differs over all light; root mean square of ln; of each composition."""
-        light = virtual_light.ZoneLight(segments)
-        found = [light(c) for c in known]
+        found = virtual_light.ZoneLight(segments)(known)
         return [
             (float(np.abs(a - b).sum() / b.sum()), float(np.sqrt(np.mean(np.log(a / b) ** 2))))
             for a, b in zip(found, whole, strict=True)

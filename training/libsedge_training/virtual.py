@@ -145,19 +145,16 @@ def gain_fields(
     names = [name for name, _ in specimens]
     known = class_rules(known_compositions(names), dict(specimens))
     found = np.empty((len(names), count, sum(s.channels for s in segments)), np.float32)
-
-    def light(composition: Composition, ln_t: float, ln_n: float) -> np.ndarray:
-        if how.zones and not how.states:
-            return zone_light(segments)(composition)
-        return radiance(composition, segments, ln_t, ln_n, in_zones=how.zones)
-
     for at, name in enumerate(names):
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        compositions = [draw(name, known, how, rng) for _ in range(count)]
+        drawn, real = [draw(name, known, how, rng) for _ in range(count)], known.compositions[name]
+        if how.zones and not how.states:
+            light = zone_light(segments)([real, *drawn])
+            found[at] = np.log(light[1:] / light[0])
+            continue
         half = how.states * np.array([LN_T, LN_N])
-        states = rng.uniform(-half, half, (count, 2))
-        for i, (composition, (ln_t, ln_n)) in enumerate(zip(compositions, states, strict=True)):
+        for i, state in enumerate(rng.uniform(-half, half, (count, 2)).tolist()):
             if i == 0 or how.states:
-                real = light(known.compositions[name], ln_t, ln_n)
-            found[at, i] = np.log(light(composition, ln_t, ln_n) / real)
+                usual = radiance(real, segments, *state, in_zones=how.zones)
+            found[at, i] = np.log(radiance(drawn[i], segments, *state, in_zones=how.zones) / usual)
     return found

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from libsedge_training import fit
+from libsedge_training import fit, weighting
+from libsedge_training.weighting.virtual import Virtual
 
 from . import published
 from .baselines import NETS, is_baseline
 from .data import Data, load
 from .divide import FOLDS
-from .plan import EQUAL, SCREEN, Plan, Task, spec_of
+from .plan import EQUAL, MORE, SCREEN, Plan, Task, spec_of
 from .work import WHOLE, config, int8
 
 #: seconds of a scikit-learn baseline on 1,300 spectra of 1,800 points, and how they grow with the spectra (rough)
@@ -23,6 +24,8 @@ _SKLEARN_S, _SKLEARN_GROWTH = 1.0, 1.5
 #: a published net is stopped by its validation loss: so many epochs beyond its patience are assumed
 _BEYOND = 30
 _BATCHES = 4
+#: seconds of one virtual composition in zones, in another plasma (rough)
+_IN_ZONES_S, _COLUMN_S = 0.01, 0.06
 
 
 def stages(plan: Plan) -> list[tuple[str, str, list[Task]]]:
@@ -49,12 +52,13 @@ class Costs:
         self.plan, self.path, self.digest = plan, path, digest
         self._epochs: dict[str, float] = {}
         self._after: dict[str, float] = {}
-        self.spectra = 0
+        self.spectra = self.specimens = 0
 
     def _part(self, net: str) -> tuple[Data, dict[str, np.ndarray]]:
         data = load(self.path, self.digest, net)
         rows = data.divided(FOLDS, self.plan.folds, 0, 0).rows
         self.spectra = len(rows["train"])
+        self.specimens = len(np.unique(data.specimen[rows["train"]]))
         return data, rows
 
     def _measure(self, net: str) -> None:
@@ -87,6 +91,13 @@ class Costs:
             spent = time.perf_counter() - begin
         self._epochs[method] = spent * len(rows["train"]) / len(some)
 
+    def _fields(self, method: str) -> float:
+        """Of the plasma model, for a method with virtual specimens."""
+        how = None if method == MORE else weighting.strategy(method)
+        if not isinstance(how, Virtual):
+            return 0.0
+        return how.n * self.specimens * (_IN_ZONES_S if how.zones and not how.states else _COLUMN_S)
+
     def of(self, task: Task) -> float:
         """Seconds of one task."""
         if task.method in NETS:
@@ -99,9 +110,10 @@ class Costs:
             self._measure(net)
         if is_baseline(task.method):
             return float(_SKLEARN_S * max(1.0, self.spectra / 1300) ** _SKLEARN_GROWTH)
+        fields = self._fields(task.method)
         if task.stage == "timing":
-            return self._epochs[net] * 2 * (task.epochs + 1)
-        return self._epochs[net] * task.epochs + self._after[net]
+            return self._epochs[net] * 2 * (task.epochs + 1) + fields
+        return self._epochs[net] * task.epochs + self._after[net] + fields
 
 
 def estimate(
