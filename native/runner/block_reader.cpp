@@ -33,8 +33,8 @@ bool unstuff(std::uint8_t* block, std::size_t size, std::size_t* decoded) {
 
 } // namespace
 
-BlockReader::BlockReader(std::uint32_t max_channels)
-    : max_channels_(max_channels),
+BlockReader::BlockReader(std::uint32_t max_channels, const Authentication& with)
+    : decoder_(max_channels, with),
       limit_((kFrameHeaderBytes + 4 * static_cast<std::size_t>(max_channels) + kFrameTagBytes) * 255 / 254 +
              2),
       block_(new std::uint8_t[limit_]) {}
@@ -80,12 +80,9 @@ bool BlockReader::next(FrameView* frame) {
     } else if (!unstuff(block_.get(), block, &size)) {
         ++counts_[kStuffing];
     } else {
-        const FrameFault fault = decode_frame(block_.get(), size, max_channels_, frame);
-        if (fault == FrameFault::none) {
-            ++counts_[kDecoded];
-            return true;
-        }
-        ++counts_[reason_of(fault)];
+        const Count what = decoder_.decode(block_.get(), size, frame);
+        ++counts_[what];
+        return what == kDecoded;
     }
     return false;
 }

@@ -3,13 +3,13 @@
 #ifndef LIBSEDGE_RUNNER_BLOCK_READER_H
 #define LIBSEDGE_RUNNER_BLOCK_READER_H
 
-#include "frame_reader.h"
+#include "messages.h"
 
 namespace sedge::runner {
 
 class BlockReader : public FrameReader {
 public:
-    explicit BlockReader(std::uint32_t max_channels);
+    BlockReader(std::uint32_t max_channels, const Authentication& with);
 
     std::size_t push(const std::uint8_t* data, std::size_t size) override; // up to the end of a block
     bool next(FrameView* frame) override;
@@ -19,7 +19,7 @@ public:
     Counts counts() const override { return counts_; }
 
 private:
-    std::uint32_t max_channels_;
+    MessageDecoder decoder_;
     std::size_t limit_;
     std::unique_ptr<std::uint8_t[]> block_; // [limit]
     std::size_t size_ = 0;

@@ -10,13 +10,16 @@
 namespace sedge::runner {
 
 enum Count : std::size_t {
+    kBadTag,
     kCrc,
     kGarbage,
     kHeader,
     kIncomplete,
+    kReplayed,
     kStuffing,
     kTooLong,
     kTruncated,
+    kWrongStream,
     kReasons, // those above are reasons of a refusal
     kDecoded = kReasons,
     kGarbageBytes,
@@ -27,14 +30,18 @@ enum Count : std::size_t {
     kPackets,
     kPacketsDamaged,
     kPacketsOther,
+    kPacketsLost, // may shrink: a packet that was late
+    kPacketsAmbiguous,
     kSegmentsAgain,
     kCounts
 };
 
 constexpr const char* kCountNames[kCounts] = {
-    "crc",           "garbage", "header",          "incomplete",      "stuffing",       "too_long",
-    "truncated",     "decoded", "garbage_bytes",   "truncated_bytes", "too_long_bytes", "messages",
-    "message_bytes", "packets", "packets_damaged", "packets_other",   "segments_again"};
+    "bad_tag",           "crc",           "garbage",         "header",         "incomplete",
+    "replayed",          "stuffing",      "too_long",        "truncated",      "wrong_stream",
+    "decoded",           "garbage_bytes", "truncated_bytes", "too_long_bytes", "messages",
+    "message_bytes",     "packets",       "packets_damaged", "packets_other",  "packets_lost",
+    "packets_ambiguous", "segments_again"};
 
 using Counts = std::array<std::uint64_t, kCounts>;
 

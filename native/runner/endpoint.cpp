@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kReceiveBuffer = 1 << 23; // asked of the kernel for datagrams that wait; it may grant less
 
-const char* bind_to(const char* address, int port, int type, int backlog, Socket* out) {
+const char* bind_to(const char* address, int port, int type, int backlog, bool authenticated, Socket* out) {
     sockaddr_in v4{};
     sockaddr_in6 v6{};
     v4.sin_family = AF_INET;
@@ -31,8 +31,12 @@ const char* bind_to(const char* address, int port, int type, int backlog, Socket
     const bool loopback =
         is_v4 ? ntohl(v4.sin_addr.s_addr) >> 24 == 127
               : is_v6 && std::memcmp(&v6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0;
-    if (!loopback) {
-        return "frames carry no authentication here, so only a loopback address such as 127.0.0.1 is bound";
+    if (!is_v4 && !is_v6) {
+        return "must be an IP address";
+    }
+    if (!loopback && !authenticated) {
+        return "without an authentication (signed frames: --hmac-key; for udp and ccsds:udp) only a loopback "
+               "address such as 127.0.0.1 is bound";
     }
     sockaddr* where = is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
     socklen_t size = is_v4 ? sizeof v4 : sizeof v6;
@@ -70,7 +74,7 @@ const speed_t* speed_of(unsigned baud) {
 
 } // namespace
 
-const char* open_server(const char* where, int type, int backlog, Socket* out) {
+const char* open_server(const char* where, int type, int backlog, bool authenticated, Socket* out) {
     const char* colon = std::strrchr(where, ':');
     const char* digits = colon != nullptr ? colon + 1 : where;
     char host[INET6_ADDRSTRLEN + 2] = "127.0.0.1";
@@ -89,7 +93,7 @@ const char* open_server(const char* where, int type, int backlog, Socket* out) {
         return "the port must be 0 to 65535";
     }
     const char* address = std::strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
-    return bind_to(address, static_cast<int>(port), type, backlog, out);
+    return bind_to(address, static_cast<int>(port), type, backlog, authenticated, out);
 }
 
 const char* parse_serial(const char* spec, SerialLine* line) {

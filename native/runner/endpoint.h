@@ -1,5 +1,4 @@
-// What can be read from: a server on a loopback address, or a serial device. Each call gives null, or what is
-// wrong.
+// What can be read from: a server, or a serial device. Each call gives null, or what is wrong.
 #ifndef LIBSEDGE_RUNNER_ENDPOINT_H
 #define LIBSEDGE_RUNNER_ENDPOINT_H
 
@@ -12,9 +11,9 @@ struct Socket {
     char address[64] = ""; // "127.0.0.1:5600"
 };
 
-// `where` is PORT, ADDRESS:PORT or [IPV6]:PORT; `type` SOCK_STREAM (it listens) or SOCK_DGRAM. Frames carry
-// no authentication here, so nothing but a loopback address is bound.
-const char* open_server(const char* where, int type, int backlog, Socket* socket);
+// `where` is PORT, ADDRESS:PORT or [IPV6]:PORT; `type` SOCK_STREAM (it listens) or SOCK_DGRAM. Nothing but a
+// loopback address is bound, unless what comes is `authenticated`.
+const char* open_server(const char* where, int type, int backlog, bool authenticated, Socket* socket);
 
 struct SerialLine {
     char device[200] = "";

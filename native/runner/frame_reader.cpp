@@ -1,6 +1,7 @@
 #include "frame_reader.h"
 
 #include "block_reader.h"
+#include "messages.h"
 #include "packet_reader.h"
 
 #include <ctime>
@@ -44,31 +45,38 @@ private:
 
 } // namespace
 
-std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid) {
+std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid,
+                                         const Authentication& with) {
     switch (carrier) {
     case Carrier::blocks:
-        return std::make_unique<BlockReader>(max_channels);
+        return std::make_unique<BlockReader>(max_channels, with);
+    case Carrier::datagrams:
+        return std::make_unique<DatagramReader>(max_channels, with);
     case Carrier::packets:
         return std::make_unique<PacketStreamReader>(max_channels, apid);
     case Carrier::datagrams_of_packets:
-        return std::make_unique<PacketDatagramReader>(max_channels, apid);
+        return std::make_unique<PacketDatagramReader>(max_channels, apid, with);
     case Carrier::stream:
         break;
     }
     return std::make_unique<StreamReader>(max_channels);
 }
 
-Count reason_of(FrameFault fault) {
-    switch (fault) {
+Count decode_message(const std::uint8_t* data, std::size_t size, std::uint32_t max_channels,
+                     FrameView* frame) {
+    switch (decode_frame(data, size, max_channels, frame)) {
+    case FrameFault::none:
+        return kDecoded;
     case FrameFault::crc:
         return kCrc;
     case FrameFault::garbage:
         return kGarbage;
     case FrameFault::truncated:
         return kTruncated;
-    default:
-        return kHeader;
+    case FrameFault::header:
+        break;
     }
+    return kHeader;
 }
 
 double now_s() {

@@ -9,6 +9,8 @@
 
 namespace sedge::runner {
 
+struct Authentication;
+
 class FrameReader {
 public:
     virtual ~FrameReader() = default;
@@ -35,14 +37,16 @@ public:
     virtual Counts counts() const = 0;
 };
 
-enum class Carrier { stream, blocks, packets, datagrams_of_packets };
+enum class Carrier { stream, blocks, datagrams, packets, datagrams_of_packets };
 
-// A reader of frames of at most `max_channels`: back to back, in COBS blocks, in space packets back to back,
-// in datagrams of space packets.
-std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid);
+// A reader of frames of at most `max_channels`: back to back, in COBS blocks, one a datagram, in space
+// packets back to back, in datagrams of space packets. Frames are signed where their carrier can have a key.
+std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_channels, std::uint16_t apid,
+                                         const Authentication& with);
 
-// The reason under which a fault is counted; not of `none`.
-Count reason_of(FrameFault fault);
+// The frame that a message is, exactly: kDecoded, or the reason why it is none.
+Count decode_message(const std::uint8_t* data, std::size_t size, std::uint32_t max_channels,
+                     FrameView* frame);
 
 // Seconds of the monotonic clock.
 double now_s();

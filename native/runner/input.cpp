@@ -25,8 +25,8 @@ const char* behind(const char* text, const char* prefix) {
 
 } // namespace
 
-Input::Input(std::uint32_t max_channels, double idle_s, Ledger* ledger)
-    : max_channels_(max_channels), idle_s_(idle_s), ledger_(ledger), turned_at_(now_s()),
+Input::Input(std::uint32_t max_channels, double idle_s, const Authentication& with, Ledger* ledger)
+    : max_channels_(max_channels), idle_s_(idle_s), with_(with), ledger_(ledger), turned_at_(now_s()),
       bytes_(new std::uint8_t[kChunk]) {}
 
 Input::~Input() {
@@ -43,28 +43,42 @@ Input::~Input() {
 void Input::make_streams(std::size_t count, Carrier carrier, std::uint16_t apid) {
     streams_ = std::vector<Stream>(count);
     for (Stream& stream : streams_) {
-        stream.reader = make_reader(carrier, max_channels_, apid);
+        stream.reader = make_reader(carrier, max_channels_, apid, with_);
     }
 }
 
 const char* Input::open(const char* source) {
+    const char* wrong = nullptr;
     if (std::strcmp(source, "stdin") == 0) {
         make_streams(1, Carrier::stream, 0);
         streams_[0].fd = STDIN_FILENO;
-        return nullptr;
-    }
-    if (const char* where = behind(source, "tcp:")) {
+    } else if (const char* of_tcp = behind(source, "tcp:")) {
         kind_ = Kind::tcp;
         make_streams(kMaxConnections, Carrier::stream, 0);
-        return open_server(where, SOCK_STREAM, static_cast<int>(kMaxConnections), &socket_);
+        wrong = open_port(of_tcp);
+    } else if (const char* of_udp = behind(source, "udp:")) {
+        kind_ = Kind::udp;
+        make_streams(1, Carrier::datagrams, 0);
+        wrong = open_port(of_udp);
+    } else if (const char* of_packets = behind(source, "ccsds:")) {
+        wrong = open_packets(of_packets);
+    } else if (const char* of_line = behind(source, "serial:")) {
+        wrong = open_serial_line(of_line);
+    } else {
+        return "must be stdin, tcp:, udp:, ccsds:udp:, ccsds:tcp: or serial:, and where";
     }
-    if (const char* spec = behind(source, "ccsds:")) {
-        return open_packets(spec);
+    const bool in_vain = with_.key != nullptr && !can_have_a_key();
+    return wrong == nullptr && in_vain ? "--hmac-key is for udp, ccsds:udp and serial" : wrong;
+}
+
+const char* Input::open_port(const char* where) {
+    const char* wrong =
+        open_server(where, datagrams() ? SOCK_DGRAM : SOCK_STREAM, static_cast<int>(kMaxConnections),
+                    with_.key != nullptr && can_have_a_key(), &socket_);
+    if (datagrams()) {
+        streams_[0].fd = socket_.fd;
     }
-    if (const char* spec = behind(source, "serial:")) {
-        return open_serial_line(spec);
-    }
-    return "must be stdin, tcp:, ccsds:udp:, ccsds:tcp: or serial:, and where";
+    return wrong;
 }
 
 // udp:[ADDRESS:]PORT or tcp:[ADDRESS:]PORT, and ,apid=N.
@@ -92,15 +106,10 @@ const char* Input::open_packets(const char* spec) {
         }
     }
     kind_ = udp != nullptr ? Kind::ccsds_udp : Kind::ccsds_tcp;
-    const bool stream = kind_ == Kind::ccsds_tcp;
-    make_streams(stream ? kMaxConnections : 1, stream ? Carrier::packets : Carrier::datagrams_of_packets,
+    make_streams(datagrams() ? 1 : kMaxConnections,
+                 datagrams() ? Carrier::datagrams_of_packets : Carrier::packets,
                  static_cast<std::uint16_t>(apid));
-    const char* wrong =
-        open_server(address, stream ? SOCK_STREAM : SOCK_DGRAM, static_cast<int>(kMaxConnections), &socket_);
-    if (!stream) {
-        streams_[0].fd = socket_.fd;
-    }
-    return wrong;
+    return open_port(address);
 }
 
 const char* Input::open_serial_line(const char* spec) {
@@ -144,7 +153,7 @@ bool Input::wait(int timeout_ms) {
     if (listens() && fds[count].revents != 0) {
         accept_one();
     }
-    if (kind_ == Kind::ccsds_udp && ready == 0) {
+    if (datagrams() && ready == 0) {
         streams_[0].reader->expire(turned_at_ - idle_s_);
         settle(streams_[0], false);
     }
@@ -191,11 +200,11 @@ bool Input::read_some(Stream& stream, std::size_t* bytes) {
         return true;
     }
     const ssize_t n = read(stream.fd, bytes_.get(), kChunk);
-    if (n > 0 || (n == 0 && kind_ == Kind::ccsds_udp)) {
+    if (n > 0 || (n == 0 && datagrams())) {
         *bytes = static_cast<std::size_t>(n);
         return true;
     }
-    if (n < 0 && (errno == EAGAIN || errno == EINTR || kind_ == Kind::ccsds_udp)) {
+    if (n < 0 && (errno == EAGAIN || errno == EINTR || datagrams())) {
         return false;
     }
     if (kind_ == Kind::serial) { // the device is gone: what stands without an end has ended

@@ -1,4 +1,4 @@
-// Where frames come from: standard input, servers on a loopback address, a serial line. One thread, nothing
+// Where frames come from: standard input, a port, a serial line. One thread, nothing
 // queued: a peer that is faster than the runner waits, where the transport has a way to make it wait.
 #ifndef LIBSEDGE_RUNNER_INPUT_H
 #define LIBSEDGE_RUNNER_INPUT_H
@@ -6,6 +6,7 @@
 #include "endpoint.h"
 #include "frame_reader.h"
 #include "ledger.h"
+#include "signed_frames.h"
 
 #include <memory>
 #include <vector>
@@ -17,7 +18,7 @@ public:
     static constexpr std::size_t kMaxConnections = 8;
 
     // What `libsedge-run --source` takes.
-    enum class Kind { stdin_stream, tcp, ccsds_tcp, ccsds_udp, serial };
+    enum class Kind { stdin_stream, tcp, udp, ccsds_tcp, ccsds_udp, serial };
 
     struct Numbers {
         std::uint64_t connections, connections_refused, cut_off, reopened;
@@ -25,7 +26,8 @@ public:
 
     // `idle_s`: a peer that stopped in the middle of a frame is cut off after it, a frame whose segments stop
     // coming is given up.
-    Input(std::uint32_t max_channels, double idle_s, Ledger* ledger);
+    // With a key nothing but signed frames is taken.
+    Input(std::uint32_t max_channels, double idle_s, const Authentication& with, Ledger* ledger);
     ~Input();
     Input(const Input&) = delete;
     Input& operator=(const Input&) = delete;
@@ -76,8 +78,7 @@ private:
         bool go_on = true;
         bool any = false;
         std::size_t left = 0;
-        for (int n = kind_ == Kind::ccsds_udp ? kDatagramsATurn : 1;
-             go_on && n > 0 && read_some(stream, &left); --n) {
+        for (int n = datagrams() ? kDatagramsATurn : 1; go_on && n > 0 && read_some(stream, &left); --n) {
             const std::uint8_t* bytes = bytes_.get();
             do {
                 const std::size_t taken = stream.reader->push(bytes, left);
@@ -96,6 +97,7 @@ private:
 
     const char* open_serial_line(const char* spec);
     const char* open_packets(const char* spec);
+    const char* open_port(const char* where);
     void make_streams(std::size_t count, Carrier carrier, std::uint16_t apid);
     bool wait(int timeout_ms);
     void reopen();
@@ -103,9 +105,12 @@ private:
     bool read_some(Stream& stream, std::size_t* bytes);
     void settle(Stream& stream, bool any);
     bool listens() const { return kind_ == Kind::tcp || kind_ == Kind::ccsds_tcp; }
+    bool datagrams() const { return kind_ == Kind::udp || kind_ == Kind::ccsds_udp; }
+    bool can_have_a_key() const { return datagrams() || kind_ == Kind::serial; }
 
     std::uint32_t max_channels_;
     double idle_s_;
+    Authentication with_;
     Ledger* ledger_;
     Kind kind_ = Kind::stdin_stream;
     Socket socket_; // that listens, or whose datagrams are read

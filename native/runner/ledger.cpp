@@ -84,6 +84,18 @@ void IntervalSet::discard(std::uint64_t x) {
     }
 }
 
+void NumberCount::clear() {
+    first = last = unique = 0;
+    seen.clear();
+}
+
+void NumberCount::note(std::uint64_t x) {
+    first = unique > 0 ? std::min(first, x) : x;
+    last = std::max(last, x);
+    ++unique;
+    seen.add(x);
+}
+
 EpochCount* Ledger::find(std::uint32_t stream, std::uint32_t epoch) {
     EpochCount* oldest = epochs_;
     for (EpochCount& it : epochs_) {
@@ -97,14 +109,14 @@ EpochCount* Ledger::find(std::uint32_t stream, std::uint32_t epoch) {
     if (oldest->used != 0) {
         forgotten_.epochs += 1;
         forgotten_.unique += oldest->unique;
-        forgotten_.gaps += oldest->last - oldest->first - (oldest->unique - 1);
+        forgotten_.gaps += oldest->gaps();
         forgotten_.duplicates += oldest->duplicates;
     }
     oldest->stream = stream;
     oldest->epoch = epoch;
-    oldest->first = oldest->last = oldest->unique = oldest->duplicates = 0;
+    oldest->duplicates = 0;
     oldest->exact = true;
-    oldest->seen.clear();
+    oldest->clear();
     oldest->forfeited.clear();
     return oldest;
 }
@@ -125,10 +137,7 @@ bool Ledger::arrive(EpochCount* epoch, std::uint64_t x) {
         }
         return true;
     }
-    epoch->first = epoch->unique > 0 ? std::min(epoch->first, x) : x;
-    epoch->last = std::max(epoch->last, x);
-    ++epoch->unique;
-    epoch->seen.add(x);
+    epoch->note(x);
     return false;
 }
 
@@ -162,9 +171,7 @@ void Ledger::finish(End end) {
     }
 }
 
-std::uint64_t Ledger::rejected() const {
-    return std::accumulate(refused, refused + kReasons, wrong_stream + wrong_length);
-}
+std::uint64_t Ledger::rejected() const { return std::accumulate(refused, refused + kReasons, wrong_length); }
 
 std::uint64_t Ledger::received() const { return arrived_ + rejected() - wrong_length; }
 

@@ -41,12 +41,21 @@ private:
     std::uint64_t ends_[kLimit + 2];
 };
 
-struct EpochCount {
+// Numbers without an end that should come without a gap.
+struct NumberCount {
+    std::uint64_t first, last, unique;
+    IntervalSet seen;
+
+    void clear();
+    void note(std::uint64_t x); // that is not in `seen`
+    std::uint64_t gaps() const { return unique > 0 ? last - first - (unique - 1) : 0; }
+};
+
+struct EpochCount : NumberCount {
     std::uint32_t stream, epoch;
     std::uint64_t used; // the ledger's clock when a frame of it came last; 0 = a free place
-    std::uint64_t first, last, unique, duplicates;
+    std::uint64_t duplicates;
     bool exact;
-    IntervalSet seen;
     IntervalSet forfeited; // seen, but neither reported nor a duplicate: may come again and count
 };
 
@@ -67,7 +76,6 @@ public:
 
     // What was refused before it became a frame of this run.
     std::uint64_t refused[kReasons] = {};
-    std::uint64_t wrong_stream = 0;
     std::uint64_t reported = 0, unreported = 0, duplicate = 0, wrong_length = 0;
 
     struct Forgotten {

@@ -24,19 +24,22 @@ std::uint32_t wire_crc(const FrameView& frame) {
 
 // What a source of this kind counts, as the Python runtime's does.
 bool has(Input::Kind kind, std::size_t count) {
+    const bool messages = kind == Input::Kind::udp || kind == Input::Kind::serial;
     switch (count) {
     case kDecoded:
         return true;
     case kGarbageBytes:
-        return kind != Input::Kind::ccsds_udp && kind != Input::Kind::serial;
+        return !messages && kind != Input::Kind::ccsds_udp;
     case kTruncatedBytes:
         return kind == Input::Kind::stdin_stream || kind == Input::Kind::tcp;
     case kTooLongBytes:
         return kind == Input::Kind::serial;
     case kMessages:
     case kMessageBytes:
-        return kind == Input::Kind::ccsds_udp || kind == Input::Kind::serial;
+        return messages || kind == Input::Kind::ccsds_udp;
     case kPackets:
+    case kPacketsLost:
+    case kPacketsAmbiguous:
     case kSegmentsAgain:
         return kind == Input::Kind::ccsds_udp || kind == Input::Kind::ccsds_tcp;
     default:
@@ -122,7 +125,6 @@ void Lines::ledger(const Ledger& l) {
         rejected(kCountNames[i], l.refused[i]);
     }
     rejected("wrong_length", l.wrong_length);
-    rejected("wrong_stream", l.wrong_stream);
     line_.close('}');
     line_.integer("in_flight", l.in_flight());
     line_.integer("unaccounted", l.unaccounted());
@@ -157,7 +159,7 @@ void Lines::epoch(const EpochCount& it) {
         line_.integer("expected", it.unique > 0 ? span + 1 : 0);
     }
     line_.integer("unique", it.unique);
-    line_.integer("gaps", it.unique > 0 ? span - (it.unique - 1) : 0);
+    line_.integer("gaps", it.gaps());
     line_.integer("duplicates", it.duplicates);
     line_.boolean("exact", it.exact);
     line_.close('}');
@@ -184,6 +186,7 @@ void Lines::source(const Input& input) {
         line_.integer("connections_refused", n.connections_refused);
         line_.integer("cut_off", n.cut_off);
         break;
+    case Input::Kind::udp:
     case Input::Kind::ccsds_udp:
         if (input.dropped_by_kernel() != ~std::uint64_t{0}) {
             line_.integer("dropped_by_kernel", input.dropped_by_kernel());

@@ -1,6 +1,6 @@
 // libsedge-run: one model linked in, frames in, decisions out as JSON lines, every frame accounted. No
-// Python, no file but its own, no heap after the start. docs/runner.md says what it prints and when it
-// refuses.
+// Python, no file but its own and the key of signed frames, no heap after the start. docs/runner.md says what
+// it prints and when it refuses.
 #include "constants.h"
 #include "decide.h"
 #include "input.h"
@@ -23,10 +23,10 @@ void on_signal(int) { stop_requested = 1; }
 
 class Runner {
 public:
-    Runner(const Constants& constants, const Options& options, Ledger* ledger)
+    Runner(const Constants& constants, const Options& options, const Authentication& with, Ledger* ledger)
         : constants_(constants), options_(options), ledger_(*ledger),
           decider_(constants, options.isa, options.corrections),
-          input_(static_cast<std::uint32_t>(options.max_channels), options.idle_s, &ledger_),
+          input_(static_cast<std::uint32_t>(options.max_channels), options.idle_s, with, &ledger_),
           lines_(constants) {}
 
     Decider& decider() { return decider_; }
@@ -65,7 +65,7 @@ private:
             bound_ = true;
         }
         if (frame.stream_id != stream_) {
-            ++ledger_.wrong_stream;
+            ++ledger_.refused[kWrongStream];
             return go_on();
         }
         const bool seen = ledger_.receive(frame.stream_id, frame.epoch, frame.sequence);
@@ -137,7 +137,16 @@ int run(int argc, char** argv) {
     if (wrong != 0) {
         return wrong;
     }
-    Runner runner(constants, options, &ledger);
+    FrameKey key;
+    Authentication with;
+    if (options.hmac_key != nullptr) {
+        const char* wrong = key.read(options.hmac_key);
+        if (wrong != nullptr) {
+            return mistake(options.hmac_key, wrong);
+        }
+        with = {&key, static_cast<std::uint32_t>(options.min_epoch)};
+    }
+    Runner runner(constants, options, with, &ledger);
     if (runner.decider().status() != SEDGE_OK) {
         return mistake(options.isa != nullptr ? options.isa : "model",
                        sedge_status_text(runner.decider().status()));

@@ -10,9 +10,12 @@ namespace {
 
 const char kUsage[] =
     "usage: libsedge-run [OPTIONS]\n"
-    "  --source SPEC      stdin (default), tcp:[ADDRESS:]PORT, ccsds:udp:[ADDRESS:]PORT[,apid=N],\n"
-    "                     ccsds:tcp:[ADDRESS:]PORT[,apid=N] or serial:DEVICE[,baud=N][,rtscts];\n"
-    "                     loopback addresses only\n"
+    "  --source SPEC      stdin (default), tcp:[ADDRESS:]PORT, udp:[ADDRESS:]PORT,\n"
+    "                     ccsds:udp:[ADDRESS:]PORT[,apid=N], ccsds:tcp:[ADDRESS:]PORT[,apid=N]\n"
+    "                     or serial:DEVICE[,baud=N][,rtscts]; loopback addresses only, but where\n"
+    "                     frames are signed\n"
+    "  --hmac-key FILE    take nothing but frames signed with this key, of udp, ccsds:udp and serial\n"
+    "  --min-epoch N      with a key: refuse what is of an earlier epoch as replayed (0)\n"
     "  --isa NAME         demand this instruction set; else that of LIBSEDGE_ISA, else the fastest proven "
     "here\n"
     "  --count N          stop after so many frames\n"
@@ -72,6 +75,10 @@ int parse(int argc, char** argv, Options* options) {
             options->source = value;
         } else if (std::strcmp(name, "--isa") == 0) {
             options->isa = value;
+        } else if (std::strcmp(name, "--hmac-key") == 0) {
+            options->hmac_key = value;
+        } else if (std::strcmp(name, "--min-epoch") == 0) {
+            good = good && whole_number(value, 0, 0xFFFFFFFFULL, &options->min_epoch);
         } else if (std::strcmp(name, "--count") == 0) {
             good = good && whole_number(value, 1, ~0ULL, &options->count);
         } else if (std::strcmp(name, "--check-every") == 0) {
@@ -92,6 +99,9 @@ int parse(int argc, char** argv, Options* options) {
         if (!good) {
             return mistake(name, value == nullptr ? "needs a value" : "the value is out of its range");
         }
+    }
+    if (options->min_epoch != 0 && options->hmac_key == nullptr) {
+        return mistake("--min-epoch", "is for signed frames: --hmac-key");
     }
     const char* wanted = std::getenv("LIBSEDGE_ISA");
     if (options->isa == nullptr && wanted != nullptr && wanted[0] != '\0') {

@@ -13,6 +13,8 @@ constexpr int kExitFault = 3;       // the weights decayed, or nobody takes the 
 struct Options {
     const char* source = "stdin";
     const char* isa = nullptr;
+    const char* hmac_key = nullptr;       // a file; null: frames are not signed
+    unsigned long long min_epoch = 0;     // of signed frames
     unsigned long long count = 0;         // 0 = no limit
     unsigned long long check_every = 100; // classified frames between two checks of weights and canary
     unsigned long long max_channels = kFrameMaxChannels;

@@ -10,11 +10,20 @@ void PacketReader::restart() {
     begin_ = end_ = 0;
     finished_ = false;
     assembler_.restart();
+    packet_count_.restart();
     counts_ = {};
+}
+
+Counts PacketReader::counts() const {
+    Counts counts = counts_;
+    counts[kPacketsLost] = packet_count_.lost();
+    counts[kPacketsAmbiguous] = packet_count_.ambiguous();
+    return counts;
 }
 
 bool PacketReader::take(const Packet& packet, FrameView* frame) {
     ++counts_[kPackets];
+    packet_count_.arrive(packet);
     return assembler_.add(packet, now_s(), &counts_, frame);
 }
 

@@ -1,23 +1,24 @@
 // Frames in space packets: back to back in a byte stream, or whole ones in datagrams. What is counted where
-// is as in edge/libsedge/sources/ccsds.py; the 14-bit count of the packets is not looked at, gaps are counted
-// in frames.
+// is as in edge/libsedge/sources/ccsds.py.
 #ifndef LIBSEDGE_RUNNER_PACKET_READER_H
 #define LIBSEDGE_RUNNER_PACKET_READER_H
 
+#include "packet_count.h"
 #include "space_packets.h"
 
 namespace sedge::runner {
 
 class PacketReader : public FrameReader {
 public:
-    PacketReader(std::uint32_t max_channels, std::uint16_t apid, std::size_t buffer_bytes)
+    PacketReader(std::uint32_t max_channels, std::uint16_t apid, const Authentication& with,
+                 std::size_t buffer_bytes)
         : first_word_(first_word(apid)), buffer_(new std::uint8_t[buffer_bytes]), capacity_(buffer_bytes),
-          assembler_(max_channels) {}
+          assembler_(max_channels, with) {}
 
     void restart() override;
     void expire(double before) override { assembler_.expire(before, &counts_); }
     std::size_t pending_bytes() const override { return end_ - begin_; }
-    Counts counts() const override { return counts_; }
+    Counts counts() const override;
 
 protected:
     bool take(const Packet& packet, FrameView* frame);
@@ -28,6 +29,7 @@ protected:
     std::size_t begin_ = 0, end_ = 0; // of what stands in buffer_
     bool finished_ = false;
     Assembler assembler_;
+    PacketCount packet_count_;
     Counts counts_{};
 };
 
@@ -35,7 +37,7 @@ protected:
 class PacketStreamReader : public PacketReader {
 public:
     PacketStreamReader(std::uint32_t max_channels, std::uint16_t apid)
-        : PacketReader(max_channels, apid, 2 * kMaxPacketBytes) {}
+        : PacketReader(max_channels, apid, {}, 2 * kMaxPacketBytes) {}
 
     std::size_t push(const std::uint8_t* data, std::size_t size) override;
     bool next(FrameView* frame) override;
@@ -47,8 +49,8 @@ private:
 
 class PacketDatagramReader : public PacketReader {
 public:
-    PacketDatagramReader(std::uint32_t max_channels, std::uint16_t apid)
-        : PacketReader(max_channels, apid, kMaxPacketBytes) {}
+    PacketDatagramReader(std::uint32_t max_channels, std::uint16_t apid, const Authentication& with)
+        : PacketReader(max_channels, apid, with, kMaxPacketBytes) {}
 
     std::size_t push(const std::uint8_t* data, std::size_t size) override;
     bool next(FrameView* frame) override;

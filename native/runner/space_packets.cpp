@@ -53,6 +53,7 @@ bool parse_packet(const std::uint8_t* p, std::size_t size, Packet* packet) {
         return false;
     }
     const std::uint8_t* secondary = p + kPrimaryHeaderBytes;
+    packet->count = big16(p + 2) & 0x3FFFU;
     packet->sequence = big64(secondary);
     packet->epoch = big32(secondary + 8);
     packet->segment = big16(secondary + 12);
@@ -66,8 +67,8 @@ bool parse_packet(const std::uint8_t* p, std::size_t size, Packet* packet) {
 }
 
 // Memory that is not needed is not touched: few large blocks, not set.
-Assembler::Assembler(std::uint32_t max_channels)
-    : max_channels_(max_channels),
+Assembler::Assembler(std::uint32_t max_channels, const Authentication& with)
+    : decoder_(max_channels, with),
       largest_(kFrameHeaderBytes + 4 * static_cast<std::size_t>(max_channels) + kFrameTagBytes),
       sequences_(new IntervalSet[kEpochs]), whole_(new std::uint8_t[largest_]),
       places_(new std::uint32_t[kMaxSegments]) {
@@ -162,9 +163,9 @@ bool Assembler::add(const Packet& packet, double now, Counts* counts, FrameView*
         return false;
     }
     join(*part);
-    const FrameFault fault = decode_frame(whole_.get(), part->size, max_channels_, frame);
-    if (fault != FrameFault::none) {
-        refuse(part, reason_of(fault), counts);
+    const Count what = decoder_.decode(whole_.get(), part->size, frame);
+    if (what != kDecoded) {
+        refuse(part, what, counts);
     } else if (frame->epoch != packet.epoch || frame->sequence != packet.sequence) {
         refuse(part, kHeader, counts);
     } else {

@@ -3,8 +3,8 @@
 #ifndef LIBSEDGE_RUNNER_SPACE_PACKETS_H
 #define LIBSEDGE_RUNNER_SPACE_PACKETS_H
 
-#include "frame_reader.h"
 #include "ledger.h"
+#include "messages.h"
 
 #include <vector>
 
@@ -23,6 +23,7 @@ inline std::size_t packet_bytes(const std::uint8_t* p) {
 inline std::uint16_t first_word(std::uint16_t apid) { return static_cast<std::uint16_t>(1 << 11 | apid); }
 
 struct Packet {
+    std::uint32_t count; // the 14-bit sequence count
     std::uint32_t epoch;
     std::uint64_t sequence;
     std::uint16_t segment, segments;
@@ -40,7 +41,7 @@ class Assembler {
 public:
     static constexpr std::size_t kWindow = 16;
 
-    explicit Assembler(std::uint32_t max_channels);
+    Assembler(std::uint32_t max_channels, const Authentication& with);
 
     // Take a packet; true where it completes a frame, valid until the next call. What is refused or comes
     // again goes to `counts`.
@@ -82,7 +83,7 @@ private:
     Known* known(std::uint32_t epoch);
     void know(std::uint32_t epoch, std::uint64_t sequence);
 
-    std::uint32_t max_channels_;
+    MessageDecoder decoder_;
     std::size_t largest_; // bytes of a frame
     std::uint64_t clock_ = 0;
     Partial partial_[kWindow];

@@ -28,6 +28,7 @@ from libsedge.frame import FLAG_DARK, FLAG_PASSIVE, Frame, encode
 from libsedge.journal import Journal, Record
 from libsedge.pipeline import Pipeline
 from libsedge.report import Report
+from libsedge.senders.truth import Carrier, UnitTruth, damaged_units
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Axis, Source
 from libsedge.sources.space_packets import DEFAULT_APID, crc16
@@ -42,6 +43,7 @@ MASK = np.ones(CHANNELS, bool)
 MASK[40:43] = False
 AXIS = Axis(AXIS_NM, MASK, 60000.0)
 STREAM = 0xC0FFEE01
+FLOOD_S = 0.0005  # between two datagrams, so that the kernel drops none
 
 
 def plasma(n: int, seed: int) -> np.ndarray:
@@ -105,6 +107,12 @@ def stream_bytes(some: Sequence[Frame], damage: float, seed: int) -> bytes:
             data = rng.bytes(int(rng.integers(1, 2000))) + data
         out.append(data)
     return b"".join(out)
+
+
+def units(carrier: Carrier, damage: float, seed: int, count: int = 80) -> list[bytes]:
+    """The first frame whole, what is sent of the others flipped, cut, repeated, lost, swapped or behind noise."""
+    first, *others = frames(count, seed)
+    return carrier.units(first) + list(damaged_units(others, carrier, damage, seed, UnitTruth()))
 
 
 def odd_packets(seed: int) -> bytes:
@@ -258,6 +266,15 @@ def running(
             process.kill()
 
 
+def send_datagrams(address: str, datagrams: list[bytes]) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for datagram in datagrams:
+            sock.sendto(datagram, (host, int(port)))
+            time.sleep(FLOOD_S)
+    time.sleep(0.5)
+
+
 def address_of(process: subprocess.Popen[bytes]) -> str:
     assert process.stderr is not None
     line = process.stderr.readline().decode()
@@ -302,3 +319,14 @@ def differences(records: list[Record], rows: list[dict[str, Any]]) -> list[str]:
         ]
         found += [f"{record.key}: unknown key {name}" for name in got.keys() - wanted.keys()]
     return found
+
+
+def check(program_said: Said, python: tuple[Any, Any], source: tuple[str, ...]) -> None:
+    records, report = python
+    assert program_said.code == 0
+    assert differences(records, program_said.rows) == []
+    assert comparable(program_said.account) == comparable(report.ledger)
+    assert {name: program_said.source[name] for name in source} == {
+        name: report.source[name] for name in source
+    }
+    assert program_said.account["unaccounted"] == 0

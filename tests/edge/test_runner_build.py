@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from libsedge.bundle import Bundle
 from libsedge.errors import BundleError, ToolchainError
+from libsedge.frame_key import FrameKey
 from libsedge.senders.ccsds import Packets
-from runner_tools import AXIS, address_of, frames, run_stdin, running, send_tcp, stream_bytes
+from libsedge.senders.truth import Whole
+from runner_tools import AXIS, address_of, frames, run_stdin, running, send_datagrams, send_tcp, stream_bytes
 
 pytest.importorskip("libsedge_native.runner", reason="the generator is not installed")
 
@@ -54,6 +56,13 @@ def test_static_program_of_another_machine_decides_the_same(
             send_tcp(address_of(process), packets)
             seen.append(end())
     assert (seen[0].rows, seen[0].account, seen[0].source) == (seen[1].rows, seen[1].account, seen[1].source)
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text(f"hmac-sha256 {'2a' * 32}\n")
+    with running(out, "--source", "udp:0", "--hmac-key", key, prefix=emulator(machine)) as (process, end):
+        send_datagrams(address_of(process), Whole(FrameKey(b"*" * 32)).units(frames(1, 8)[0]) * 2)
+        signed = end()
+    assert ([row["sequence"] for row in signed.rows], signed.account["rejected"]) == ([1000], {"replayed": 1})
 
 
 def test_a_rule_that_the_runner_has_not_is_refused_by_name(

@@ -14,7 +14,6 @@ from libsedge.classifier import Classifier
 from libsedge.frame import Frame, encode
 from libsedge.senders.ccsds import Packets
 from libsedge.senders.serial import Blocks
-from libsedge.senders.truth import Carrier, UnitTruth, damaged_units
 from libsedge.sources.base import Source
 from libsedge.sources.ccsds import CcsdsUdpSource, PacketStream
 from libsedge.sources.serial import SerialSource
@@ -25,23 +24,21 @@ from runner_tools import (
     AXIS_NM,
     MASK,
     Line,
-    Said,
     address_of,
-    comparable,
-    differences,
+    check,
     frames,
     odd_packets,
     plasma,
     python_run,
     run_stdin,
     running,
+    send_datagrams,
     send_tcp,
+    units,
 )
 
 pytest.importorskip("libsedge_native.runner", reason="the generator is not installed")
 pytest.importorskip("serial", reason="pyserial is not installed")
-
-FLOOD_S = 0.0005  # between two datagrams, so that the kernel drops none
 
 
 @pytest.fixture
@@ -49,44 +46,11 @@ def classifier(tiny_model: Any) -> Classifier:
     return Classifier(tiny_model.open()).bind(AXIS_NM, MASK)
 
 
-def units(carrier: Carrier, damage: float, seed: int, count: int = 80) -> list[bytes]:
-    """The first frame whole, what is sent of the others flipped, cut, repeated, lost, swapped or behind noise."""
-    first, *others = frames(count, seed)
-    return carrier.units(first) + list(damaged_units(others, carrier, damage, seed, UnitTruth()))
-
-
-def check(program_said: Said, python: tuple[Any, Any], source: tuple[str, ...]) -> None:
-    records, report = python
-    assert program_said.code == 0
-    assert differences(records, program_said.rows) == []
-    assert comparable(program_said.account) == comparable(report.ledger)
-    assert {name: program_said.source[name] for name in source} == {
-        name: report.source[name] for name in source
-    }
-    assert program_said.account["unaccounted"] == 0
-
-
 # --- CCSDS over UDP
 
 
-def send_datagrams(address: str, datagrams: list[bytes]) -> None:
-    host, _, port = address.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for datagram in datagrams:
-            sock.sendto(datagram, (host, int(port)))
-            time.sleep(FLOOD_S)
-    time.sleep(0.5)
-
-
-UDP_NUMBERS = (
-    "messages",
-    "message_bytes",
-    "packets",
-    "packets_damaged",
-    "packets_other",
-    "segments_again",
-    "decoded",
-)
+PACKET_NUMBERS = ("packets", "packets_lost", "packets_ambiguous", "decoded", "segments_again")
+UDP_NUMBERS = (*PACKET_NUMBERS, "messages", "message_bytes", "packets_damaged", "packets_other")
 
 
 @pytest.mark.parametrize(("damage", "packet_bytes"), [(0.0, 1472), (0.2, 700), (0.5, 65000)])
@@ -143,7 +107,7 @@ def test_packets_back_to_back(
         ours = end()
     source: Source = TcpSource(0, axis=AXIS, decoder=lambda: PacketStream(77))
     python = python_run(classifier, lambda it: send_tcp(str(it.address), data), tmp_path, source)
-    check(ours, python, ("packets", "decoded", "segments_again", "garbage_bytes", "connections"))
+    check(ours, python, (*PACKET_NUMBERS, "garbage_bytes", "connections"))
     assert ours.source["garbage_bytes"] > 3000
 
 
@@ -182,7 +146,7 @@ def test_odd_segments_are_counted_alike(runner_program: Path, seed: int) -> None
     assert len(found) > 20
     assert refused["incomplete"] > 100
     assert ours.account["rejected"] == refused | {"wrong_length": len(found) - ours.account["duplicate"]}
-    names = ("packets", "decoded", "segments_again", "garbage_bytes")
+    names = (*PACKET_NUMBERS, "garbage_bytes")
     assert {name: ours.source[name] for name in names} == {name: stream.counters()[name] for name in names}
     assert ours.source["segments_again"] > 100
 
