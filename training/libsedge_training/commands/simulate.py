@@ -80,6 +80,21 @@ def _chemistry(
     "--physics", default="zones", show_default=True, help="Plasma: zones (core, rim, periphery) or uniform."
 )
 @click.option(
+    "--dust",
+    "dust_share",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Martian dust: its mass fraction in the plasma of the first shot of every point, 0 to 1.",
+)
+@click.option(
+    "--dust-decay",
+    type=float,
+    metavar="SHOTS",
+    help="Shots in which the dust falls by e; default: 1.1, as on the rock Coronation.",
+)
+@click.option(
     "--check", is_flag=True, help="Compare the simulation with real spectra; non-zero exit if it fails."
 )
 @click.option(
@@ -103,6 +118,8 @@ def simulate(
     materials: str | None,
     instrument: str,
     physics: str,
+    dust_share: float,
+    dust_decay: float | None,
     check: bool,
     real_data: Path,
     as_json: bool,
@@ -118,6 +135,14 @@ def simulate(
     if list_materials:
         _list_materials()
         return
+    if dust_decay is not None and not dust_share:
+        raise ConfigError("goes with --dust", field="dust_decay", value=dust_decay)
+    if dust_share and (check or preset == "chemistry"):
+        raise ConfigError(
+            "neither --check nor the chemistry preset has dust: leave --dust out",
+            field="dust",
+            value=dust_share,
+        )
     if check:
         if output is not None:
             raise ConfigError("--check keeps no set: leave -o out", field="output", value=str(output))
@@ -128,7 +153,7 @@ def simulate(
     if preset == "chemistry":
         _chemistry(output, seed, spectra, materials, jobs, progress=not quiet and sys.stderr.isatty())
         return
-    from libsedge_training.simulate import presets
+    from libsedge_training.simulate import dust, presets
     from libsedge_training.simulate.generate import make_plan, run
 
     plan = make_plan(
@@ -139,6 +164,7 @@ def simulate(
         materials=None if materials is None else [name.strip() for name in materials.split(",")],
         physics=physics,
         instrument_config=presets.instrument(instrument),
+        dust=dust.make(dust_share, dust.DECAY_SHOTS if dust_decay is None else dust_decay),
     )
     path = run(plan, output, jobs=jobs, progress=not quiet and sys.stderr.isatty())
     count = len(plan.materials) * len(plan.distances) * plan.spectra

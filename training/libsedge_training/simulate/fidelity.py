@@ -36,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from libsedge_training.simulate import generate, measured, plasma, scene, zones
+from libsedge_training.simulate import generate, measured, plasma, scene
 from libsedge_training.simulate import materials as table
 from libsedge_training.simulate import statistics as st
 from libsedge_training.simulate.instrument import Spectrometer
@@ -96,7 +96,7 @@ class Bench:
     spectrometer: Spectrometer
     pattern: np.ndarray
     dark: np.ndarray
-    states: plasma.StateTable | zones.ZonesTable
+    states: plasma.States
 
     @staticmethod
     def of(plan: generate.Plan, instrument: str, number: int = 0) -> Bench:

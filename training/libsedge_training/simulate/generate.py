@@ -22,6 +22,7 @@ from libsedge.store import StoreWriter
 
 from libsedge_training.simulate import materials as table
 from libsedge_training.simulate import plasma, scene, zones
+from libsedge_training.simulate.dust import Dust, DustyTable
 from libsedge_training.simulate.instrument import InstrumentConfig, Spectrometer
 from libsedge_training.simulate.parts import finish
 
@@ -64,7 +65,7 @@ class Plan:
     """Everything that decides the bytes of a set; `digest` is its fingerprint.
 
     ``targets`` of each material, each with its own offsets (`scene.Target`), beyond the first only for `fidelity`: to a
-    split by specimen they would be different specimens.
+    split by specimen they would be different specimens. ``dust``: on the first shots of every point.
     """
 
     seed: int
@@ -75,10 +76,13 @@ class Plan:
     plasma: plasma.PlasmaConfig | zones.ZonesConfig
     instrument: InstrumentConfig
     targets: int = 1
+    dust: Dust | None = None
 
     def digest(self) -> str:
         """SHA-256, hex, of the plan and of libskit's version."""
         content = {"revision": REVISION, "libskit": plasma.libskit_version(), **asdict(self)}
+        if self.dust is None:  # plans were made before there was dust, and their digests are written down
+            del content["dust"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def simulate(self, material: table.Material) -> np.ndarray:
@@ -97,6 +101,7 @@ def make_plan(
     scene_config: scene.SceneConfig | None = None,
     plasma_config: plasma.PlasmaConfig | zones.ZonesConfig | None = None,
     instrument_config: InstrumentConfig | None = None,
+    dust: Dust | None = None,
 ) -> Plan:
     """The plan of a preset with the given changes; anything out of its range is a `ConfigError`."""
     if preset not in PRESETS:
@@ -129,6 +134,7 @@ def make_plan(
         scene_config or usual_scene,
         plasma_config or usual_plasma,
         instrument_config or InstrumentConfig(),
+        dust=dust,
     )
 
 
@@ -146,12 +152,24 @@ def dark_level(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 def state_table(
     plan: Plan, composition: Mapping[str, float], rng: np.random.Generator, bands: Sequence[plasma.Band]
-) -> plasma.StateTable | zones.ZonesTable:
-    """The table of one material in the plan's physics; ``rng`` draws how its composition varies."""
+) -> plasma.States:
+    """The table of one material in the plan's physics; ``rng`` draws how its composition varies.
+
+    With dust: a table for every share of it that a point's shots have, and one without (what only the dust has does not vary).
+    """
     varied = plasma.directions(composition, plan.plasma.spread, plan.scene.directions, rng)
-    if isinstance(plan.plasma, zones.ZonesConfig):
-        return zones.state_table(composition, varied, bands, plan.plasma)
-    return plasma.state_table(composition, varied, bands, plan.plasma)
+
+    def table_of(parts: Mapping[str, float]) -> plasma.States:
+        along = [{element: one.get(element, 0.0) for element in parts} for one in varied]
+        if isinstance(plan.plasma, zones.ZonesConfig):
+            return zones.state_table(parts, along, bands, plan.plasma)
+        return plasma.state_table(parts, along, bands, plan.plasma)
+
+    if plan.dust is None:
+        return table_of(composition)
+    shares = plan.dust.shares(min(plan.scene.shots_per_point, plan.spectra))
+    dusty = [table_of(plan.dust.over(composition, share)) for share in shares]
+    return DustyTable((*dusty, table_of(composition)))
 
 
 def simulate_material(plan: Plan, material: table.Material) -> np.ndarray:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -166,6 +166,13 @@ def emission(
     return np.concatenate(spectra) + config.early_weight * early
 
 
+class States(Protocol):
+    """A material's emission, whatever its physics."""
+
+    def shots(self, drawn: Shots, rows: slice | np.ndarray) -> np.ndarray:
+        """Radiance [rows, points], W m^-2 sr^-1 nm^-1, of drawn shots, without their gain."""
+
+
 #: Lagrange nodes of the table on each axis, in units of its half width
 _NODES = np.array([-1.0, 0.0, 1.0])
 
@@ -208,7 +215,7 @@ class StateTable:
             total += weights[:, k, None] * self.log_radiance[k]
         return np.exp(total)
 
-    def shots(self, drawn: Shots, rows: slice) -> np.ndarray:
+    def shots(self, drawn: Shots, rows: slice | np.ndarray) -> np.ndarray:
         """Radiance [rows, points] of drawn shots, without their gain."""
         return self.radiance(drawn.ln_t[rows], drawn.ln_n[rows], drawn.composition[rows])
 

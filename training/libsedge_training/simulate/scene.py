@@ -66,7 +66,7 @@ class Target:
 @dataclass(frozen=True)
 class Shots:
     """``n`` shots: ln irradiance, ln T and ln n_e over the reference, linear gain, each [n]; composition in
-    standard deviations [n, directions].
+    standard deviations [n, directions]; ``number`` [n]: which shot of its point, from 0.
     """
 
     ln_irradiance: np.ndarray
@@ -74,6 +74,7 @@ class Shots:
     ln_n: np.ndarray
     composition: np.ndarray
     gain: np.ndarray
+    number: np.ndarray
 
 
 def check_distance(distance_m: float) -> float:
@@ -114,7 +115,7 @@ def draw_shots(
     ln_t, ln_n = plasma_shift(distance_m, config)
     fall = -config.signal_exponent * np.log(distance_m / config.reference_m)
     cell = config.cell_gain * rng.standard_normal()
-    point = np.arange(count) // config.shots_per_point
+    point, number = np.divmod(np.arange(count), config.shots_per_point)
     at_point = rng.standard_normal((point[-1] + 1, 2 + config.directions))[point]
     at_shot = rng.standard_normal((count, 3))
     composition = config.point_composition * at_point[:, 2:]
@@ -126,4 +127,5 @@ def draw_shots(
         ln_n + target.ln_n + config.point_ln_n * at_point[:, 1] + config.shot_ln_n * at_shot[:, 1],
         composition,
         np.exp(fall + target.gain + cell + config.shot_gain * at_shot[:, 2]),
+        number,
     )

@@ -204,7 +204,7 @@ class ZonesTable:
             total += (between[:, k] * t)[:, None] * self.by_t[k]
         return np.exp(total)
 
-    def shots(self, drawn: Shots, rows: slice) -> np.ndarray:
+    def shots(self, drawn: Shots, rows: slice | np.ndarray) -> np.ndarray:
         """Radiance [rows, points] of drawn shots, without their gain."""
         states = (drawn.ln_irradiance, drawn.ln_t, drawn.ln_n, drawn.composition)
         return self.gain * self.radiance(*(values[rows] for values in states))
