@@ -155,7 +155,8 @@ def state_table(
 ) -> plasma.States:
     """The table of one material in the plan's physics; ``rng`` draws how its composition varies.
 
-    With dust: a table for every share of it that a point's shots have, and one without (what only the dust has does not vary).
+    With dust: a table for every share of it that a point's shots have, and one without; elements that only the dust has
+    do not vary.
     """
     varied = plasma.directions(composition, plan.plasma.spread, plan.scene.directions, rng)
 
