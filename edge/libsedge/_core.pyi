@@ -90,6 +90,9 @@ class FloatModel(_Model[np.float32]):
 def softmax(logits: NDArray[np.int8], table: NDArray[np.float64]) -> NDArray[np.float64]:
     """The unchecked core of libsedge.classifier.softmax: [n, classes], [256] -> [n, classes]."""
 
+def real_softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """The unchecked core of libsedge.classifier.real_softmax: [n, classes] -> [n, classes]."""
+
 class Preprocessor:
     """The unchecked core of libsedge.preprocess.Preprocessor."""
 

@@ -6,8 +6,8 @@ probabilities.
 
 An int8 logit is at most 255 steps below the largest, so the exponentials come from a table of 256 values. The
 table is computed in decimal arithmetic and rounded once, and sums run in the order of the classes: the
-probabilities are the same bits on every machine. Those of a float32 network are not: its logits differ in their last
-bits from one instruction set to another.
+probabilities are the same bits on every machine. So are those of the same float32 logits, by an exponential of our own
+(native/src/softmax.h); but a float32 network's logits differ in their last bits from one instruction set to another.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def softmax(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def real_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities float64 [n, classes] of float32 logits [n, classes]."""
-    real = logits.astype(np.float64)
-    weights = np.exp((real - real.max(axis=1, keepdims=True)) / temperature)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    return _core.real_softmax(np.ascontiguousarray(logits), temperature)
 
 
 def probabilities_of(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:

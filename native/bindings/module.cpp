@@ -91,21 +91,30 @@ std::vector<std::string> runnable_implementations() {
     return names;
 }
 
-py::array softmax_binding(const py::handle& logits, const py::handle& table) {
-    const auto in = require_array(logits, "logits", py::dtype::of<std::int8_t>(), {-1, -1});
-    const auto exponentials = require_array(table, "table", py::dtype::of<double>(), {256});
+// Row by row; `with` is what `softmax` takes behind the number of classes.
+template <typename Logit, typename With>
+py::array softmax_rows(const py::handle& logits, With with) {
+    const auto in = require_array(logits, "logits", py::dtype::of<Logit>(), {-1, -1});
     const py::ssize_t classes = in.shape(1);
     if (classes < 1) {
         throw py::value_error("at least one class");
     }
     py::array_t<double> out({in.shape(0), classes});
-    const auto* from = static_cast<const std::int8_t*>(in.data());
+    const auto* from = static_cast<const Logit*>(in.data());
     double* to = out.mutable_data();
     for (py::ssize_t row = 0; row < in.shape(0); ++row) {
-        softmax(from + row * classes, static_cast<std::size_t>(classes),
-                static_cast<const double*>(exponentials.data()), to + row * classes);
+        softmax(from + row * classes, static_cast<std::size_t>(classes), with, to + row * classes);
     }
     return std::move(out);
+}
+
+py::array softmax_binding(const py::handle& logits, const py::handle& table) {
+    const auto exponentials = require_array(table, "table", py::dtype::of<double>(), {256});
+    return softmax_rows<std::int8_t>(logits, static_cast<const double*>(exponentials.data()));
+}
+
+py::array real_softmax_binding(const py::handle& logits, double temperature) {
+    return softmax_rows<float>(logits, temperature);
 }
 
 } // namespace
@@ -117,6 +126,7 @@ PYBIND11_MODULE(_core, module) {
                py::arg("implementation") = py::none());
     module.def("crc32c_implementations", &sedge::runnable_implementations);
     module.def("softmax", &sedge::softmax_binding, py::arg("logits"), py::arg("table"));
+    module.def("real_softmax", &sedge::real_softmax_binding, py::arg("logits"), py::arg("temperature"));
     sedge::bind_model(module);
     sedge::bind_preprocess(module);
 }

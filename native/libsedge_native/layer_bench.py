@@ -18,27 +18,30 @@ from typing import Any
 
 import numpy as np
 from libsedge import _core
+from libsedge.bundle import target
 from libsedge.errors import ToolchainError
+from libsedge.manifest import Precision
 
 from libsedge_native import peak, timing, toolchain
-from libsedge_native.generate import GeneratedModel, generate
+from libsedge_native.generate import GeneratedModel, default_goldens, generate, read_model
 from libsedge_native.ir import Graph
 from libsedge_native.lowered import Kernel
-from libsedge_native.onnx_import import from_onnx
-from libsedge_native.passes import VECTOR_ISAS, lower
+from libsedge_native.passes import lower
+from libsedge_native.targets import target_of
 
 REPEATS = 16
-_RUN = re.compile(r"void run\(const int8_t\* input.*?\n}\n", re.DOTALL)
+_KERNEL = re.compile(r"^namespace net_(\w+) \{$", re.MULTILINE)
+_RUN = re.compile(r"^void run\(const (\w+)\* input.*?\n}\n", re.DOTALL | re.MULTILINE)
 
 
 def instrumented(generated: GeneratedModel) -> GeneratedModel:
     """The same sources with one more exported function a kernel: run step `n` `repeats` times."""
     text = generated.files["model.cpp"]
     extra = []
-    for isa in generated.isas:
-        body = _RUN.search(text, text.index(f"namespace net_{isa} {{"))
-        calls = re.findall(r"^    (layer_.*;)$", body.group(), re.MULTILINE) if body else []
-        if not calls:
+    for kernel in _KERNEL.finditer(text):
+        isa, body = kernel[1], _RUN.search(text, kernel.end())
+        calls = re.findall(r"^    (layer_.*;)$", body[0], re.MULTILINE) if body else []
+        if body is None or not calls:
             raise ToolchainError("the generated source has no list of steps", field="isa", value=isa)
         cases = "".join(
             f"    case {i}: for (uint64_t i = 0; i < repeats; ++i) net_{isa}::{call} break;\n"
@@ -46,8 +49,8 @@ def instrumented(generated: GeneratedModel) -> GeneratedModel:
         )
         extra.append(
             f"#if defined(SEDGE_HAVE_{isa})\n"
-            f'extern "C" SEDGE_API void bench_{isa}(int n, uint64_t repeats, const int8_t* input, int8_t* logits, '
-            "void* arena) {\n    auto* const bytes = static_cast<uint8_t*>(arena);\n"
+            f'extern "C" SEDGE_API void bench_{isa}(int n, uint64_t repeats, const {body[1]}* input, '
+            f"{body[1]}* logits, void* arena) {{\n    auto* const bytes = static_cast<uint8_t*>(arena);\n"
             f"    net_{isa}::{calls[0]}\n    switch (n) {{\n{cases}    }}\n    net_{isa}::{calls[-1]}\n}}\n#endif\n"
         )
     return replace(generated, files={**generated.files, "model.cpp": text + "".join(extra)})
@@ -76,16 +79,19 @@ def _bound(isa: str, kind: str) -> str:
     return peak.BOUND.get("avx512vnni" if isa == "amx" and not kind.endswith("_tiles") else isa, "")
 
 
-def measure(model: Graph | bytes, isas: Sequence[str], *, rounds: int = 20) -> list[dict[str, Any]]:
+def measure(
+    model: Graph | bytes, isas: Sequence[str], *, rounds: int = 20, precision: Precision = "int8"
+) -> list[dict[str, Any]]:
     """Rows of the steps of each instruction set, in the order they run.
 
     step, kind, macs, bytes (constants and both buffers), min_us and median_us of `rounds` bursts; where a loop of
-    `peak.py` bounds the step also bound, gmac_s, limit_gmac_s and fraction. Names that this machine does not run, or
-    that the net has no kernel for, have no rows. Needs a C++ compiler: ToolchainError.
+    `peak.py` bounds the step also bound, gmac_s, limit_gmac_s and fraction (of float32 it may be above 1: a Toom-Cook
+    step multiplies less often than its macs say). Names that this machine does not run, or that the net has no kernel
+    for, have no rows. Needs a C++ compiler: ToolchainError.
     """
-    graph = from_onnx(model) if isinstance(model, bytes) else model
-    built = tuple(isa for isa in VECTOR_ISAS if isa in isas)
-    generated = instrumented(generate(graph, isas=built, optimise="layers"))
+    graph = read_model(model, precision).graph if isinstance(model, bytes) else model
+    built = tuple(isa for isa in target_of(target()).kernels(precision) if isa in isas)
+    generated = instrumented(generate(graph, isas=built, optimise="layers", precision=precision))
     program = lower(graph, built, "layers")
     macs = {
         s.name: s.conv.weight.size * s.conv.output(s.x).length for s in program.stages if s.conv is not None
@@ -95,16 +101,16 @@ def measure(model: Graph | bytes, isas: Sequence[str], *, rounds: int = 20) -> l
         so = toolchain.compile_shared(generated)
         path.write_bytes(so)
         library = ctypes.CDLL(str(path))
-    runnable = {isa for isa, runs in _core.Model(so, "scalar").isas if runs}
-    rng = np.random.default_rng(0)
-    x = rng.integers(-128, 128, graph.input.channels * graph.input.length).astype(np.int8)
-    logits = np.zeros(graph.output.channels, np.int8)
+    kind = _core.FloatModel if graph.is_float else _core.Model
+    runnable = {isa for isa, runs in kind(so, "scalar").isas if runs}
+    x = default_goldens(graph)[0]
+    logits = np.zeros(graph.output.channels, x.dtype)
     store = np.zeros(generated.arena_bytes + 64, np.uint8)
     arena = store.ctypes.data + -store.ctypes.data % 64
     limits = peak.rows(100_000_000)
     rows = []
     for kernel in program.kernels:
-        if kernel.isa not in isas or kernel.isa not in runnable:
+        if kernel.name not in isas or kernel.name not in runnable:
             continue
         run = getattr(library, f"bench_{kernel.isa}")
         run.argtypes = [ctypes.c_int, ctypes.c_uint64, *[ctypes.c_void_p] * 3]
@@ -122,7 +128,7 @@ def measure(model: Graph | bytes, isas: Sequence[str], *, rounds: int = 20) -> l
             calls["read"] = reader
         times = timing.interleaved(calls, rounds=rounds, burst=20, warmup=3)
         for n, row in enumerate(_work(kernel, macs)):
-            row["isa"], bound = kernel.isa, bounds[n]
+            row["isa"], bound = kernel.name, bounds[n]
             for stat in ("median_us", "min_us"):
                 value = (getattr(times[str(n)], stat) - getattr(times["ends"], stat)) / REPEATS
                 row[stat] = round(max(value, 0.0), 3)

@@ -44,6 +44,8 @@ BOUND = {
     "avx512vnni": "peak vnni zmm",
     "avxvnni": "peak vnni ymm",
     "avx2": "peak madd ymm",
+    "float_avx512": "peak fma zmm",
+    "float_avx2": "peak fma ymm",
 }
 
 

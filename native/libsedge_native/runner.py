@@ -17,7 +17,7 @@ import libsedge.bundle
 import numpy as np
 from libsedge import _core
 from libsedge.bundle import Bundle
-from libsedge.classifier import exp_table, softmax
+from libsedge.classifier import exp_table, probabilities_of
 from libsedge.errors import BundleError, ConfigError, ToolchainError
 from libsedge.preprocess import PreprocessConfig, Preprocessor
 from libsedge.sources.base import Axis
@@ -78,8 +78,9 @@ def _float(value: float) -> str:
 
 
 def _array(name: str, ctype: str, values: NDArray[Any]) -> dict[str, Any]:
-    if ctype == "double":
-        words = [_double(value) + "," for value in values.tolist()]
+    if ctype in ("double", "float"):
+        literal = _double if ctype == "double" else _float
+        words = [literal(value) + "," for value in values.tolist()]
         rows = [" ".join(words[at : at + 4]) for at in range(0, len(words), 4)]
     else:
         rows = emit.rows(values.tolist(), "int")
@@ -102,26 +103,35 @@ def _optional_steps(config: PreprocessConfig) -> dict[str, int]:
 
 
 def check_known(bundle: Bundle) -> None:
-    """BundleError for a bundle about which the runner would decide otherwise than `libsedge run`: of another precision,
-    or with a rule or step that it does not have."""
-    bundle.must_be_int8("libsedge-run")
+    """BundleError for a bundle about which the runner would decide otherwise than `libsedge run`: with a rule or step
+    that it does not have."""
     held = {"calibration.json": bundle.calibration, "preprocess.json": bundle.preprocess.to_json()}
     for member, known in KNOWN_KEYS.items():
         for key in sorted(held[member].keys() - known):
             raise BundleError("libsedge-run does not have this", file=bundle.path, field=f"{member}, {key}")
 
 
-def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_], table: NDArray[np.float64]) -> int:
+def _net_numbers(bundle: Bundle) -> NDArray[np.float64]:
+    """What the net's end needs beside it, in the order of `Network::add_constants`: of int8 the table of exponentials
+    and the input's scale and zero point, of float32 the temperature."""
+    config, calibration = bundle.preprocess, bundle.calibration
+    if bundle.precision == "float32":
+        return np.array([calibration["temperature"]], np.float64)
+    with np.errstate(over="ignore"):
+        ends = [float(np.float32(config.scale)), float(config.zero_point or 0)]
+    return np.append(exp_table(calibration["logit_scale"], calibration["temperature"]), ends)
+
+
+def constants_crc(bundle: Bundle, axis: Axis, mask: NDArray[np.bool_]) -> int:
     """CRC-32C of the constants as `Decider::constants_crc` computes it on the board."""
     config, calibration = bundle.preprocess, bundle.calibration
     with np.errstate(over="ignore"):
-        saturation, scale = (float(np.float32(x)) for x in (axis.saturation, config.scale))
+        saturation = float(np.float32(axis.saturation))
     numbers = [-1.0 if math.isnan(saturation) else saturation, float(config.compress == "sqrt")]
-    numbers += [float(steps) for steps in _optional_steps(config).values()] + [scale]
-    numbers += [float(config.zero_point or 0)]
+    numbers += [float(steps) for steps in _optional_steps(config).values()]
     numbers += [float(calibration[name]) for name in LIMITS]
     sizes = [segment.channels for segment in config.segments]
-    parts = (axis.wavelength_nm, mask, config.grid_nm, sizes, table, numbers)
+    parts = (axis.wavelength_nm, mask, config.grid_nm, sizes, numbers, _net_numbers(bundle))
     crc = _core.crc32c(b"".join(np.asarray(part, "<f8").tobytes() for part in parts))
     return _core.crc32c("".join(json.dumps(label) for label in bundle.labels).encode(), crc)
 
@@ -131,21 +141,21 @@ def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
     config, calibration, manifest = bundle.preprocess, bundle.calibration, bundle.manifest
     preprocessor = Preprocessor(config, axis.wavelength_nm, axis.mask)
     counts = canary_counts(preprocessor.channels)
-    network_input = preprocessor.int8(counts)
+    network_input = preprocessor.input(counts)
     logits = bundle.model().run(np.ascontiguousarray(network_input))
-    table = exp_table(calibration["logit_scale"], calibration["temperature"])
     index = int(logits.argmax())
+    real = bundle.precision == "float32"
     mask = np.ones(len(axis.wavelength_nm), bool) if axis.mask is None else axis.mask != 0
     arrays = [
         _array("wavelength_nm", "double", np.asarray(axis.wavelength_nm, np.float64)),
         _array("mask", "std::uint8_t", mask.astype(np.uint8)),
         _array("grid_nm", "double", config.grid_nm),
         _array("segment_points", "std::size_t", np.array([s.channels for s in config.segments])),
-        _array("exp_table", "double", table),
         _array("canary_counts", "std::uint16_t", counts),
-        _array("canary_logits", "std::int8_t", logits),
+        _array("canary_logits", "float" if real else "std::int8_t", logits),
     ]
-    assert config.scale is not None
+    if not real:
+        arrays.append(_array("exp_table", "double", _net_numbers(bundle)[:256]))
     template = emit.environment().get_template("runner_constants.cpp.j2")
     return template.render(
         version=libsedge.__version__,
@@ -161,13 +171,15 @@ def constants_cpp(bundle: Bundle, model: GeneratedModel, axis: Axis) -> str:
         segments=len(config.segments),
         compress_sqrt=config.compress == "sqrt",
         **_optional_steps(config),
-        scale=_float(config.scale),
+        precision=bundle.precision,
+        scale=_float(config.scale or 0.0),
         zero_point=config.zero_point,
+        temperature=_double(calibration["temperature"]),
         **{name: _double(calibration[name]) for name in LIMITS},
-        canary_input_crc=_core.crc32c(network_input.tobytes()),
+        canary_input_crc=_core.crc32c(network_input.astype(network_input.dtype.newbyteorder("<")).tobytes()),
         canary_index=index,
-        canary_confidence=_double(float(softmax(logits[None], table)[0, index])),
-        crc=constants_crc(bundle, axis, mask, table),
+        canary_confidence=_double(float(probabilities_of(bundle)(logits[None])[0, index])),
+        crc=constants_crc(bundle, axis, mask),
     )
 
 
@@ -187,7 +199,11 @@ def write_folder(
     check_known(bundle)
     optimise: Optimise = "size" if bundle.manifest["training"].get("optimise") == "size" else "speed"
     model = generate(
-        bundle.members["model.onnx"], goldens=np.array(bundle.goldens[0]), isas=isas, optimise=optimise
+        bundle.members["model.onnx"],
+        goldens=np.array(bundle.goldens[0]),
+        isas=isas,
+        optimise=optimise,
+        precision=bundle.precision,
     )
     text = constants_cpp(bundle, model, axis or Axis(bundle.preprocess.grid_nm))
     write_sources(model, folder)
@@ -202,6 +218,8 @@ def write_folder(
                 value=str(source_tree),
             )
         for file in files:
+            if file.stem.endswith("_network") and file.stem != f"{bundle.precision}_network":
+                continue
             (folder / file.name).write_bytes(file.read_bytes())
             names += [file.name] if file.suffix == ".cpp" else []
     (folder / "runner_constants.cpp").write_text(text, encoding="utf-8", newline="\n")
@@ -233,7 +251,9 @@ def build(
     machine = target_of(target or libsedge.bundle.target())
     with tempfile.TemporaryDirectory(prefix="sedge-") as name:
         folder = Path(name)
-        sources = write_folder(bundle, folder, axis, source_tree, machine.isas if isas is None else isas)
+        sources = write_folder(
+            bundle, folder, axis, source_tree, machine.kernels(bundle.precision) if isas is None else isas
+        )
         flags = [*COMPILE_FLAGS, *machine.flags]
         linking = [*LINK_FLAGS, *(["-static"] if static else [])]
         run([*compiler(machine), *flags, *sources, *linking, "-o", "run"], folder)
@@ -299,7 +319,8 @@ def build_runner(
             out.mkdir(parents=True)
         except OSError as why:
             raise ConfigError(f"must be a new folder: {why.strerror}", file=out) from why
-        emitted = isas_of([target or libsedge.bundle.target()]) if chosen is None else chosen
+        machine = target or libsedge.bundle.target()
+        emitted = isas_of([machine], opened.precision) if chosen is None else chosen
         write_folder(opened, out, axis, source_tree, emitted)
         click.echo(f"sources in {out}; compile with: c++ {shlex.join(COMPILE_FLAGS)} *.cpp -o libsedge-run")
         return

@@ -17,7 +17,11 @@ __all__ = ["HOST_TARGET", "compile_object", "compile_shared", "host_compiler", "
 
 HOST_TARGET = "x86_64-linux"
 
-COMPILE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-g0")
+#: without contraction float32 layers that name no fused operation give the same bits on every machine
+COMPILE_FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden"),
+    *("-fno-exceptions", "-fno-rtti", "-g0"),
+)
 OBJECT_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-g0")
 LINK_FLAGS = (
     "-shared",

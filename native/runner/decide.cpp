@@ -1,7 +1,5 @@
 #include "decide.h"
 
-#include "crc32c.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -42,62 +40,45 @@ void to_float(const FrameView& frame, float* out) {
 } // namespace
 
 Decider::Decider(const Constants& c, const char* isa, const Corrections& corrections)
-    : constants_(c), status_(sedge_init(&model_, c.net, isa, c.arena, c.arena_bytes)),
-      preprocessor_(spec_of(c)), corrections_(corrections), drift_(c.wavelength_nm, c.channels),
-      finder_(c.channels), used_(c.mask, c.mask + c.channels), wanted_(c.channels), dark_(c.channels),
-      counts_(c.channels), input_(c.points), logits_(c.classes), probabilities_(c.classes) {
+    : constants_(c), network_(c, isa), preprocessor_(spec_of(c)), corrections_(corrections),
+      drift_(c.wavelength_nm, c.channels), finder_(c.channels), used_(c.mask, c.mask + c.channels),
+      wanted_(c.channels), dark_(c.channels), counts_(c.channels), probabilities_(c.classes) {
     const auto valid = std::count(c.mask, c.mask + c.channels, std::uint8_t{1});
     saturated_limit_ = c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1));
-    if (status_ == SEDGE_OK && (c.net->input_len != c.points || c.net->classes != c.classes)) {
-        status_ = SEDGE_E_ABI;
-    }
 }
 
-// Over the little-endian doubles of the arrays and numbers, then the labels' text, on any machine.
 std::uint32_t Decider::constants_crc() const {
-    std::uint32_t crc = 0;
-    const auto add = [&crc](double value) {
-        std::uint64_t bits;
-        std::uint8_t bytes[8];
-        std::memcpy(&bits, &value, sizeof bits);
-        for (int i = 0; i < 8; ++i) {
-            bytes[i] = static_cast<std::uint8_t>(bits >> 8 * i);
-        }
-        crc = crc32c(bytes, sizeof bytes, crc);
-    };
+    ValueCrc crc;
+    const auto add = [&crc](double value) { crc.add(value); };
     const Constants& c = constants_;
     std::for_each(c.wavelength_nm, c.wavelength_nm + c.channels, add);
-    std::for_each(c.mask, c.mask + c.channels, [&add](std::uint8_t it) { add(it); });
+    std::for_each(c.mask, c.mask + c.channels, add);
     std::for_each(c.grid_nm, c.grid_nm + c.points, add);
     std::for_each(c.segment_points, c.segment_points + c.segments,
                   [&add](std::size_t it) { add(static_cast<double>(it)); });
-    std::for_each(c.exp_table, c.exp_table + 256, add);
     add(std::isnan(c.saturation) ? -1.0 : static_cast<double>(c.saturation));
     add(c.compress_sqrt ? 1.0 : 0.0);
     add(static_cast<double>(c.smooth_window));
     add(static_cast<double>(c.smooth_order));
     add(static_cast<double>(c.snip_half_window));
-    add(static_cast<double>(c.scale));
-    add(c.zero_point);
     add(c.min_confidence);
     add(c.min_contrast);
     add(c.max_saturated_fraction);
-    for (std::size_t i = 0; i < c.classes; ++i) {
-        crc = crc32c(c.labels[i], std::strlen(c.labels[i]), crc);
-    }
-    return crc;
+    network_.add_constants(&crc);
+    std::for_each(c.labels, c.labels + c.classes, [&crc](const char* it) { crc.add_text(it); });
+    return crc.value();
 }
 
 const char* Decider::check_start() {
     if (constants_crc() != constants_.crc) {
         return "the CRC-32C of the constants does not hold";
     }
-    const sedge_status self_test = sedge_self_test(&model_);
+    const sedge_status self_test = network_.self_test();
     return self_test != SEDGE_OK ? sedge_status_text(self_test) : check_running();
 }
 
 const char* Decider::check_running() {
-    if (sedge_scrub(&model_) != SEDGE_OK) {
+    if (network_.scrub() != SEDGE_OK) {
         return sedge_status_text(SEDGE_E_WEIGHTS);
     }
     std::copy(constants_.canary_counts, constants_.canary_counts + constants_.channels, counts_.begin());
@@ -105,16 +86,16 @@ const char* Decider::check_running() {
     preprocessor_.set_shift(0.0);
     preprocessor_.take(counts_.data(), nullptr, constants_.saturation);
     preprocessor_.set_mask(used_.data());
-    Decision decision{};
-    infer(&decision);
-    if (crc32c(input_.data(), input_.size()) != constants_.canary_input_crc) {
+    network_.decide(preprocessor_, probabilities_.data());
+    if (!network_.input_was(constants_.canary_input_crc)) {
         return "the canary's preprocessing did not come out bit for bit";
     }
-    if (!std::equal(logits_.begin(), logits_.end(), constants_.canary_logits)) {
-        return "the canary's logits did not come out bit for bit";
+    if (!network_.logits_are_the_canarys()) {
+        return "the canary's logits did not come out";
     }
-    if (decision.index != constants_.canary_index ||
-        std::memcmp(&decision.confidence, &constants_.canary_confidence, sizeof(double)) != 0) {
+    const std::size_t index = network_.decide_stored(probabilities_.data());
+    if (index != constants_.canary_index ||
+        std::memcmp(&probabilities_[index], &constants_.canary_confidence, sizeof(double)) != 0) {
         return "the canary's decision did not come out bit for bit";
     }
     return nullptr;
@@ -177,29 +158,13 @@ Decision Decider::decide(const FrameView& frame) {
     } else if (!(report.contrast >= constants_.min_contrast)) {
         decision.reason = "too_dim";
     } else {
-        infer(&decision);
+        decision.ran = true;
+        decision.index = network_.decide(preprocessor_, probabilities_.data());
+        decision.confidence = probabilities_[decision.index];
+        decision.probabilities = probabilities_.data();
         decision.reason = decision.confidence >= constants_.min_confidence ? nullptr : "low_confidence";
     }
     return decision;
-}
-
-// From the spectrum taken last to the probabilities; sums run in the order of the classes.
-void Decider::infer(Decision* decision) {
-    preprocessor_.integers(constants_.scale, constants_.zero_point, input_.data());
-    sedge_run(&model_, input_.data(), logits_.data());
-    const auto best = std::max_element(logits_.begin(), logits_.end()); // the first of equals
-    double total = 0.0;
-    for (std::size_t i = 0; i < logits_.size(); ++i) {
-        probabilities_[i] = constants_.exp_table[*best - logits_[i]];
-        total = i == 0 ? probabilities_[i] : total + probabilities_[i];
-    }
-    for (double& probability : probabilities_) {
-        probability /= total;
-    }
-    decision->ran = true;
-    decision->index = static_cast<std::size_t>(best - logits_.begin());
-    decision->confidence = probabilities_[decision->index];
-    decision->probabilities = probabilities_.data();
 }
 
 } // namespace sedge::runner

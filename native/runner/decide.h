@@ -4,6 +4,7 @@
 
 #include "constants.h"
 #include "instrument.h"
+#include "network.h"
 #include "preprocess.h"
 #include "stream_decoder.h"
 
@@ -27,18 +28,16 @@ struct Corrections {
 
 class Decider {
 public:
-    // Takes all memory; `isa` null takes the fastest proven kernel. `status()` tells whether it can run.
+    // Takes all memory; `isa` as of Network, whose `status()` tells whether it can run.
     Decider(const Constants& constants, const char* isa, const Corrections& corrections);
 
-    sedge_status status() const { return status_; }
+    const Network& network() const { return network_; }
 
     // Null: the corrections that were asked for are possible on this axis; else why not.
     const char* check_corrections() const;
     const Corrections& corrections() const { return corrections_; }
     double shift_nm() const { return drift_.shift_nm(); }
     std::size_t bad_pixels() const { return bad_pixels_; }
-
-    const char* isa() const { return model_.kernel->isa; }
 
     // CRC-32C of the constants, goldens bit for bit, and check_running(). Null: all hold; else what does not.
     const char* check_start();
@@ -54,11 +53,9 @@ public:
 private:
     std::uint32_t constants_crc() const;
     void leave_out();
-    void infer(Decision* decision);
 
     const Constants& constants_;
-    sedge_model model_{};
-    sedge_status status_;
+    Network network_;
     Preprocessor preprocessor_;
     Corrections corrections_;
     DriftTracker drift_;
@@ -70,8 +67,6 @@ private:
     bool has_dark_ = false;
     std::vector<float> dark_;
     std::vector<float> counts_;
-    std::vector<std::int8_t> input_;
-    std::vector<std::int8_t> logits_;
     std::vector<double> probabilities_;
 };
 

@@ -104,7 +104,7 @@ JsonLine& Lines::account(const Ledger& counts, const Input& input, const Decider
     source(input);
     instrument(decider);
     line_.string("model", constants_.digest);
-    line_.string("isa", decider.isa());
+    line_.string("isa", decider.network().isa());
     line_.close('}');
     return line_;
 }

@@ -147,9 +147,9 @@ int run(int argc, char** argv) {
         with = {&key, static_cast<std::uint32_t>(options.min_epoch)};
     }
     Runner runner(constants, options, with, &ledger);
-    if (runner.decider().status() != SEDGE_OK) {
-        return mistake(options.isa != nullptr ? options.isa : "model",
-                       sedge_status_text(runner.decider().status()));
+    const Network& network = runner.decider().network();
+    if (network.status() != SEDGE_OK) {
+        return mistake(options.isa != nullptr ? options.isa : "model", sedge_status_text(network.status()));
     }
     const char* impossible = runner.decider().check_corrections();
     if (impossible != nullptr) {
@@ -164,8 +164,8 @@ int run(int argc, char** argv) {
         // only ask weakly.
         std::printf("libsedge-run %s\nbundle   %s\nsha256   %s\nmodel    %s\nisa      %s\nhwcap    %#lx\n"
                     "channels %zu\nclasses  %zu\nchecks   goldens, weights and canary hold\n",
-                    constants.version, constants.bundle, constants.digest, constants.net->digest,
-                    runner.decider().isa(), getauxval(AT_HWCAP), constants.channels, constants.classes);
+                    constants.version, constants.bundle, constants.digest, network.digest(), network.isa(),
+                    getauxval(AT_HWCAP), constants.channels, constants.classes);
         return std::fflush(stdout) == 0 ? 0 : kExitFault;
     }
     const char* unusable = runner.input().open(options.source);

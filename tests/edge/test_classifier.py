@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge.bundle import Bundle
-from libsedge.classifier import REASONS, Classifier, exp_table, softmax
+from libsedge.classifier import REASONS, Classifier, exp_table, real_softmax, softmax
 from libsedge.errors import AxisError, SpectrumError, UnknownIsaError
 from libsedge.preprocess import Preprocessor
 
@@ -183,6 +184,36 @@ def test_softmax_against_plain_python(logits: list[int], scale: float, temperatu
     weights = [math.exp((q - max(logits)) * scale / temperature) for q in logits]
     assert got == pytest.approx([w / math.fsum(weights) for w in weights], rel=1e-12, abs=1e-300)
     assert math.fsum(got) == pytest.approx(1.0, abs=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-800, 800, width=32), min_size=1, max_size=12), st.floats(0.5, 10.0))
+def test_real_softmax_against_decimal_arithmetic(logits: list[float], temperature: float) -> None:
+    """Every exponential is off by at most one unit in the last place, one rounding of its argument, and the sum's."""
+    got = real_softmax(np.array([logits], np.float32), temperature)[0]
+    with decimal.localcontext(decimal.Context(prec=40)):
+        steps = [
+            (decimal.Decimal(x) - decimal.Decimal(max(logits))) / decimal.Decimal(temperature) for x in logits
+        ]
+        weights = [step.exp() for step in steps]
+        wanted = [float(weight / sum(weights)) for weight in weights]
+    for value, right, step in zip(got.tolist(), wanted, steps, strict=True):
+        if step < -708:
+            assert value == 0.0
+        else:
+            assert value == pytest.approx(right, rel=(abs(float(step)) + 16) * 2.0**-53)
+
+
+def test_real_softmax_bits_are_pinned() -> None:
+    """The same bits on every machine, whatever its C library; what is not a number stays so."""
+    got = real_softmax(np.array([[0.0, -1.0, -20.5, -3e38]], np.float32), 1.5)[0]
+    assert [float(x).hex() for x in got] == [
+        "0x1.524e97a4b0e0bp-1",
+        "0x1.5b629d411067ap-2",
+        "0x1.9bac6eb7ae44ap-21",
+        "0x0.0p+0",
+    ]
+    assert np.isnan(real_softmax(np.array([[0.0, np.nan]], np.float32), 1.0)).all()
 
 
 def test_softmax_bits_are_pinned() -> None:

@@ -7,6 +7,7 @@ import pytest
 from libsedge import _core
 from libsedge.errors import ToolchainError
 from libsedge_native import layer_bench, peak, toolchain
+from libsedge_native.float_graph import dequantised
 from libsedge_native.generate import generate
 from libsedge_native.ir import Conv1d, Dense
 from libsedge_native.onnx_export import to_onnx
@@ -35,6 +36,18 @@ def test_rows_are_the_steps_and_their_work_is_the_graphs() -> None:
         assert heavy["gmac_s"] <= 1.5 * heavy["limit_gmac_s"]
     text = layer_bench.text_of(rows)
     assert all(f"{row['macs']:,}" in text for row in rows)
+
+
+def test_a_float32_net_too() -> None:
+    graph = dequantised(random_graph(SEED))
+    rows = layer_bench.measure(graph, ["scalar", "avx2"], rounds=2, precision="float32")
+    assert {row["isa"] for row in rows} <= {"scalar", "avx2"}
+    scalar = [row for row in rows if row["isa"] == "scalar"]
+    macs = sum(row["macs"] for row in layer_bench.measure(random_graph(SEED), ["scalar"], rounds=2))
+    assert sum(row["macs"] for row in scalar) == macs
+    assert sum(row["min_us"] for row in scalar) > 0
+    if "peak fma ymm" in peak.rows(1000):
+        assert {row["bound"] for row in rows if row["isa"] == "avx2" and "bound" in row} == {"peak fma ymm"}
 
 
 def test_the_instrumented_net_still_computes_the_same() -> None:

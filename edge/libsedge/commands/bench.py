@@ -115,13 +115,12 @@ def bench_stages(
 
 def layer_rows(bundle: Bundle, isas: list[str]) -> tuple[list[dict[str, Any]], str]:
     """Every layer alone, measured by the host part, which compiles the net again for it; and the rows as text."""
-    bundle.must_be_int8("--layers")
     for point in entry_points(group="libsedge.layer_bench"):
         try:
             module = point.load()
         except ImportError:  # the host part is not installed on this machine
             continue
-        rows = module.measure(bundle.members["model.onnx"], isas)
+        rows = module.measure(bundle.members["model.onnx"], isas, precision=bundle.precision)
         return rows, module.text_of(rows)
     raise ConfigError(
         "layers are measured by the host part, which compiles the net again for it: pip install 'libsedge[native]'",
