@@ -114,6 +114,32 @@ def test_spectra_are_the_same_for_the_same_seed_and_differ_otherwise(table: abso
     assert first.shape == (2, simulated.model_grid().points)
 
 
+def test_an_invented_mineral_is_seen_once(table: absorption.Absorption) -> None:
+    plan = simulated.make_plan("nowhere.h5", SEED, specimens=1, spectra=2)
+    plan = replace(
+        plan, materials=tuple(m for m in plan.materials if not m.formula or m.name == "quartz"), invented=2
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated, "_table", lambda folder: table)
+        rows = [len(plan.simulate(material)) for material in plan.materials]
+    assert sorted(rows) == [2] * 9
+    assert sum(rows) == plan.count
+    assert len({plan.specimens_of(material) for material in plan.materials}) == 2
+
+
+def test_the_hottest_plasma_shows_doubly_ionised_atoms() -> None:
+    """Al III 569.66 over Al II 559.33 nm (air), as spectrometers that begin with the laser pulse see it."""
+    nm, ratio = absorption.grid(), {}
+    for node in (-1, absorption.TEMPERATURES.index(16000.0)):
+        temperature = absorption.TEMPERATURES[node]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(absorption, "TEMPERATURES", (temperature,))
+            patch.setattr(absorption, "DENSITIES", (2e23,))
+            light = absorption.of_element("Al")[0][0, 0] * absorption.planck(nm, temperature)
+        ratio[node] = light[np.abs(nm - 569.82) < 0.2].max() / light[np.abs(nm - 559.48) < 0.2].max()
+    assert ratio[-1] > 3 > 0.1 > ratio[absorption.TEMPERATURES.index(16000.0)]
+
+
 def test_a_mineral_has_its_own_lines(table: absorption.Absorption) -> None:
     """Light of galena is bright where lead's lines are, and of quartz is not."""
     lead = table.kappa[table.elements.index("Pb"), 4, 1]
@@ -155,9 +181,24 @@ def test_an_instrument_moves_widens_and_scales_but_keeps_lines() -> None:
         rng = np.random.default_rng(seed)
         instrument = replace(random_instrument.draw(rng), opening=0.0, electrons=1e9, read_noise=0.0)
         found = random_instrument.measure(light, instrument, at, rng)
-        near = np.abs(at - 500.0) < 4
-        assert abs(float(at[near][found[near].argmax()]) - 500.0) < 1.0
-        assert all(abs(e) <= 0.6 for part in instrument.detectors for e in part.error)
+        part = next(part for part in instrument.detectors if part.start <= 500.0 < part.stop)
+        near = (np.abs(at - 500.0) < 4) & (at >= part.start) & (at < part.stop)
+        moved = float(np.interp(500.0, [part.start, part.stop], part.error))
+        assert abs(float(at[near][found[near].argmax()]) - 500.0 - moved) < 0.6
+
+
+def test_axis_errors_are_small_but_for_a_few_lost_spectrometers() -> None:
+    def largest(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        drawn = [random_instrument.draw(rng) for _ in range(600)]
+        return np.array([max(abs(e) for part in one.detectors for e in part.error) for one in drawn])
+
+    few = float((largest(4) > random_instrument.MOST_ERROR).mean())
+    assert 0.02 < few < random_instrument.LOST + 0.03
+    for share, most in ((0.0, random_instrument.MOST_ERROR), (1.0, random_instrument.MOST_LOST)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(random_instrument, "LOST", share)
+            assert largest(5).max() == most  # some are cut there
 
 
 def test_bands_are_at_their_heads() -> None:

@@ -26,7 +26,7 @@ from libsedge_training.simulate import plasma
 STEP_NM = 0.02
 AXIS = (238.5, 851.5)
 #: nodes of the table: K, and electrons a m^3
-TEMPERATURES = (5000.0, 6000.0, 7000.0, 8200.0, 9600.0, 11200.0, 13200.0, 16000.0, 20000.0)
+TEMPERATURES = (5000.0, 6000.0, 7000.0, 8200.0, 9600.0, 11200.0, 13200.0, 16000.0, 20000.0, 25000.0, 30000.0)
 DENSITIES = (1e22, 5e22, 2e23, 8e23)
 _THIN_M = 1e-11
 #: hydrogen, which libskit 0.2 lacks as an element of its own: vacuum nm, oscillator strength, full width (nm) at 1e23

@@ -34,9 +34,9 @@ from libsedge_training.simulate import (
 from libsedge_training.simulate.parts import finish, open_parts, processes, progress_bar
 
 #: raised whenever the same configuration gives other spectra than before
-REVISION = 2
-#: specimens a mineral, of invented minerals a class, and spectra a specimen
-SPECIMENS, INVENTED, SPECTRA = 16, 320, 3
+REVISION = 3
+#: specimens a mineral and spectra a specimen; invented minerals a class, of one specimen and one spectrum each
+SPECIMENS, SPECTRA, INVENTED = 16, 3, 3200
 
 
 def model_grid(windows: tuple[int, int] = (8, 15)) -> PreprocessConfig:
@@ -80,7 +80,8 @@ def specimen_rng(seed: int, mineral: str, specimen: int) -> np.random.Generator:
 class Plan:
     """Everything that decides the bytes of a set; ``folder`` holds the absorption table and decides nothing.
 
-    ``materials``: listed minerals with ``specimens`` each, and `invented.kinds` with ``invented`` each.
+    ``materials``: listed minerals with ``specimens`` of ``spectra`` each, and `invented.kinds` with ``invented`` of
+    one spectrum each.
     """
 
     seed: int
@@ -99,13 +100,17 @@ class Plan:
         """How many virtual specimens of one material the set has."""
         return self.specimens if material.formula else self.invented
 
+    def spectra_of(self, material: minerals.Mineral) -> int:
+        """How many spectra each specimen of one material has."""
+        return self.spectra if material.formula else 1
+
     @property
     def count(self) -> int:
         """Spectra of the whole set."""
-        return sum(map(self.specimens_of, self.materials)) * self.spectra
+        return sum(self.specimens_of(material) * self.spectra_of(material) for material in self.materials)
 
     def simulate(self, material: minerals.Mineral) -> np.ndarray:
-        """Relative counts float32 [specimens * spectra, points of the grid] of one material."""
+        """Relative counts float32 [specimens * spectra of each, points of the grid] of one material."""
         table, at = _table(self.folder), model_grid().grid_nm
         rows = []
         for specimen in range(self.specimens_of(material)):
@@ -114,7 +119,7 @@ class Plan:
                 masses = minerals.draw_specimen(material, rng)
             else:
                 masses = invented.draw_specimen(material.label, rng)
-            for _ in range(self.spectra):
+            for _ in range(self.spectra_of(material)):
                 light = random_plasma.draw(table, masses, rng)
                 instrument = random_instrument.draw(rng)
                 rows.append(random_instrument.measure(light.radiance, instrument, at, rng))
@@ -174,13 +179,13 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
         simulated=True,
     ) as store:
         for material in plan.materials:
-            specimens = plan.specimens_of(material)
+            specimens, spectra = plan.specimens_of(material), plan.spectra_of(material)
             store.append(
                 parts.load(material),
-                specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(specimens), plan.spectra)],
-                label=[material.label] * (specimens * plan.spectra),
-                distance_m=np.full(specimens * plan.spectra, np.nan, np.float32),
-                shot=np.tile(np.arange(plan.spectra, dtype=np.int32), specimens),
+                specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(specimens), spectra)],
+                label=[material.label] * (specimens * spectra),
+                distance_m=np.full(specimens * spectra, np.nan, np.float32),
+                shot=np.tile(np.arange(spectra, dtype=np.int32), specimens),
             )
     parts.remove()
     return path

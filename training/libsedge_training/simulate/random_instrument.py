@@ -1,10 +1,10 @@
 """A spectrometer drawn at random, and what it makes of a plasma's light.
 
 One to seven detectors side by side, each with its own line spread (0.05 to 1 nm, Gaussian with wings), pixels, axis
-error (at most 0.6 nm; half of the axes are in air and do not say so), smooth response and gain, then shot and read
-noise, offset, saturation, and in some a removed continuum as in the archives of ChemCam and SuperCam. Ranges are our
-judgement, wide enough for the axes and the line spreads of the real files. The spectrum is given on the model's grid
-by the board's own rule: linear interpolation between pixels.
+error (at most 0.6 nm, but for the few whose axis is lost; half of the axes are in air and do not say so), smooth
+response and gain, then shot and read noise, offset, saturation, and in some a removed continuum as in the archives of
+ChemCam and SuperCam. Ranges are our judgement, wide enough for the axes and the line spreads of the real files. The
+spectrum is given on the model's grid by the board's own rule: linear interpolation between pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from scipy.ndimage import gaussian_filter1d, grey_opening, uniform_filter1d  # t
 from libsedge_training.simulate.absorption import STEP_NM, grid
 
 START_NM, STOP_NM = 239.5, 850.5
+#: largest axis error, nm; the share of the spectrometers whose axis is that of another one or of another year, the
+#: standard deviation of their detectors' errors and the largest of these, nm (JSC's files: 0.6, 0.5 and 2.5 nm)
+MOST_ERROR = 0.6
+LOST, LOST_ERROR, MOST_LOST = 0.05, 1.2, 3.0
 _TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 
 
@@ -61,16 +65,20 @@ def draw(rng: np.random.Generator) -> RandomInstrument:
     usual = 10 ** rng.uniform(np.log10(0.06), np.log10(0.6))
     calibrated = rng.random() < 0.5
     common = 0.0 if calibrated else float(np.clip(rng.normal(0.0, 0.2), -0.5, 0.5))
+    lost = rng.random() < LOST
+    most = MOST_LOST if lost else MOST_ERROR
     in_air = rng.random() < 0.5  # and nobody said so
     detectors = []
     for start, stop in itertools.pairwise(ends):
         fwhm = float(np.clip(usual * rng.uniform(0.6, 1.8), 0.05, 1.0))
         error = common + rng.normal(0.0, 0.015 if calibrated else 0.08, 2)
+        if lost:
+            error += rng.normal(0.0, LOST_ERROR)
         if in_air:
             error += vacuum_to_air(np.array([start, stop])) - [start, stop]
         response = (rng.normal(0.0, 0.6), *(rng.normal(0.0, 0.5 / k) for k in range(1, 5)))
         wings = float(rng.uniform(0.0, 0.4)) if rng.random() < 0.7 else 0.0
-        low, high = (float(np.clip(e, -0.6, 0.6)) for e in error)
+        low, high = (float(np.clip(e, -most, most)) for e in error)
         detectors.append(
             Detector(
                 float(start), float(stop), fwhm, wings, fwhm / rng.uniform(1.5, 5.0), (low, high), response
@@ -83,7 +91,7 @@ def draw(rng: np.random.Generator) -> RandomInstrument:
         read_noise=10 ** rng.uniform(-5.0, -2.7),
         offset=float(offset),
         stray=10 ** rng.uniform(-3.5, -1.5),
-        saturated=10 ** rng.uniform(-4.0, -2.0) if rng.random() < 0.15 else 0.0,
+        saturated=10 ** rng.uniform(-4.0, -2.0) if rng.random() < 0.25 else 0.0,
         opening=float(rng.uniform(3.0, 12.0)) if rng.random() < 0.2 else 0.0,
     )
 
