@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """Thin wrapper of the one C++ stream decoder (native/src/stream_decoder.h)."""
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
@@ -8,6 +9,16 @@ from libcpp.vector cimport vector
 import numpy as np
 
 from libsedge.frame import Frame
+from libsedge.ledger import Key
+
+cdef extern from "Python.h":
+    int PyObject_GenericSetAttr(object, object, object) except -1
+
+cdef object _new = object.__new__
+cdef object _new_key = tuple.__new__
+cdef object _frombuffer = np.frombuffer
+cdef object _uint16 = np.dtype("<u2")
+cdef object _float32 = np.dtype("<f4")
 
 
 cdef extern from "stream_decoder.h" namespace "sedge" nogil:
@@ -47,6 +58,22 @@ cdef extern from "stream_decoder.h" namespace "sedge" nogil:
     size_t buffer_bytes "sedge::StreamDecoder::buffer_bytes"(uint32_t max_channels)
 
 
+cdef _frame(const FrameView* view, values):
+    """`Frame(...)`, which is frozen, without the Python of its `__init__`."""
+    stream, epoch, sequence = view.stream_id, view.epoch, view.sequence
+    frame = _new(Frame)
+    PyObject_GenericSetAttr(frame, "stream_id", stream)
+    PyObject_GenericSetAttr(frame, "epoch", epoch)
+    PyObject_GenericSetAttr(frame, "sequence", sequence)
+    PyObject_GenericSetAttr(frame, "time_ns", view.time_ns)
+    PyObject_GenericSetAttr(frame, "integration_us", view.integration_us)
+    PyObject_GenericSetAttr(frame, "distance_mm", view.distance_mm)
+    PyObject_GenericSetAttr(frame, "flags", view.flags)
+    PyObject_GenericSetAttr(frame, "values", values)
+    PyObject_GenericSetAttr(frame, "key", _new_key(Key, (stream, epoch, sequence)))
+    return frame
+
+
 cdef class Decoder:
     """Frames out of a byte stream, however it is cut into chunks; see `_frames.pyi` for the contract."""
 
@@ -67,13 +94,17 @@ cdef class Decoder:
     def feed(self, data):
         if self._finished:
             raise ValueError("feed() after finish(): make a new Decoder for a new stream")
-        cdef const uint8_t[::1] view = memoryview(data).cast("B")
-        cdef size_t size = <size_t>view.shape[0]
-        cdef size_t done = 0
-        frames = []
-        while done < size:
-            done += self._decoder.push(&view[0] + done, size - done)
-            self._drain(frames)
+        cdef Py_buffer view
+        cdef size_t size, done = 0
+        cdef list frames = []
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            size = <size_t>view.len
+            while done < size:
+                done += self._decoder.push(<const uint8_t*>view.buf + done, size - done)
+                self._drain(frames)
+        finally:
+            PyBuffer_Release(&view)
         return frames
 
     def finish(self):
@@ -86,20 +117,11 @@ cdef class Decoder:
     cdef _drain(self, list frames):
         cdef FrameView view
         while self._decoder.next(&view):
-            wire = "<u2" if view.dtype == FrameDtype.uint16 else "<f4"
-            values = np.frombuffer((<const char*>view.payload)[: view.payload_bytes], dtype=wire)
-            frames.append(
-                Frame(
-                    stream_id=view.stream_id,
-                    epoch=view.epoch,
-                    sequence=view.sequence,
-                    time_ns=view.time_ns,
-                    integration_us=view.integration_us,
-                    distance_mm=view.distance_mm,
-                    flags=view.flags,
-                    values=values.astype(values.dtype.newbyteorder("="), copy=False),
-                )
-            )
+            wire = _uint16 if view.dtype == FrameDtype.uint16 else _float32
+            values = _frombuffer((<const char*>view.payload)[: view.payload_bytes], wire)
+            if not wire.isnative:
+                values = values.astype(wire.newbyteorder("="))
+            frames.append(_frame(&view, values))
 
     @property
     def frames(self):

@@ -25,12 +25,14 @@ class FrameClassifier(Protocol):
 
     #: of every spectrum; None = any
     channels: int | None
-    #: seconds of the last call's preprocessing and inference
-    spent_s: tuple[float, float]
 
     @property
     def digest(self) -> str | None:
         """The bundle's; None where there is none."""
+
+    @property
+    def spent_s(self) -> tuple[float, float]:
+        """Seconds of the last call's preprocessing and inference."""
 
     def classify(
         self,
@@ -101,7 +103,7 @@ class Decider:
 
     def note_dark(self, frame: Frame) -> None:
         """Take a dark frame, if it can be used, as its stream's reference from now on."""
-        if self.takes(frame) and np.isfinite(frame.values).all():
+        if self.classifier.channels in (None, frame.values.size) and np.isfinite(frame.values).all():
             self._darks[frame.stream_id] = np.asarray(frame.values, np.float32)
             self._leave_out(self.classifier)
 
@@ -119,12 +121,10 @@ class Decider:
             classifier.leave_out(bad)
             self.instrument.bad_pixels = int(np.count_nonzero(bad))
 
-    def takes(self, frame: Frame) -> bool:
-        """True when the frame is as long as the classifier's spectra."""
-        return self.classifier.channels in (None, frame.values.size)
-
-    def decide(self, frame: Frame) -> tuple[str, Decision | None]:
-        """(role, decision): None where none is made, of a dark or passive frame."""
+    def decide(self, frame: Frame) -> tuple[str, Decision | None] | None:
+        """(role, decision), without a decision of a dark or passive frame; None for a frame of another length."""
+        if self.classifier.channels not in (None, frame.values.size):
+            return None
         if frame.flags & (FLAG_DARK | FLAG_PASSIVE):
             if frame.passive and not frame.dark:
                 return "passive", None
@@ -133,7 +133,8 @@ class Decider:
         if self.instrument.drift is not None:
             self.instrument.drift.look(frame.values)
         decision = self._classify(self.classifier, frame, frame.values)
-        self.failures = self.failures + 1 if _failed(decision) else 0
+        if decision.reason is not None or self.failures:
+            self.failures = self.failures + 1 if _failed(decision) else 0
         if self.shadow is not None:
             other, shadow = self.shadow
             shadow.look(decision, lambda: self._classify(other, frame, frame.values))
@@ -153,14 +154,14 @@ class Decider:
         return self._classify(self.classifier, frames[0], (total / len(frames)).astype(np.float32))
 
     def _classify(self, classifier: FrameClassifier, frame: Frame, values: np.ndarray) -> Decision:
-        more = {} if self.instrument.drift is None else {"shift_nm": self.instrument.drift.shift_nm}
+        drift = self.instrument.drift
         try:
             return classifier.classify(
                 values,
                 self._darks.get(frame.stream_id),
                 saturation=self._saturation,
                 distance_m=frame.distance_mm / 1000 if frame.distance_mm else math.nan,
-                **more,
+                shift_nm=0.0 if drift is None else drift.shift_nm,
             )
         except SedgeError as error:  # the frame keeps its place in the journal, with what went wrong
             return Decision(None, None, None, None, False, f"{ERROR}{type(error).__name__}")

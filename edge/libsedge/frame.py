@@ -7,13 +7,14 @@ with an error that says what is wrong with it.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from libsedge import _core
 from libsedge.errors import FrameError
+from libsedge.ledger import Key
 
 MAGIC = b"SEDG"
 VERSION = 1
@@ -53,6 +54,7 @@ class Frame:
     distance_mm : stand-off distance, millimetres; 0 = unknown.
     flags : 1 dark, 2 passive (no laser), 4 externally triggered.
     values : counts, uint16 or float32, shape [channels], 1 to 65,536 channels.
+    key : (stream_id, epoch, sequence).
     """
 
     stream_id: int
@@ -63,6 +65,10 @@ class Frame:
     distance_mm: int
     flags: int
     values: np.ndarray
+    key: Key = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", Key(self.stream_id, self.epoch, self.sequence))
 
     @property
     def dark(self) -> bool:
@@ -118,9 +124,9 @@ def decode(data: bytes) -> Frame:
         ("dtype", code, code in _WIRE_DTYPES, "must be 1 (uint16) or 2 (float32)"),
         ("reserved", reserved, not any(reserved), "must be zero"),
     )
-    for field, value, holds, why in checks:
+    for name, value, holds, why in checks:
         if not holds:
-            raise FrameError(why, field=field, value=value)
+            raise FrameError(why, field=name, value=value)
     wire = _WIRE_DTYPES[code]
     expected = HEADER_BYTES + channels * wire.itemsize
     if len(data) != expected:

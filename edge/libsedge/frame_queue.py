@@ -34,32 +34,32 @@ class FrameQueue:
             raise ConfigError("must be at least 1", field="capacity", value=capacity)
         self.capacity, self.policy = capacity, policy
         self.aborted = False
-        self._items: deque[Item] = deque()
+        self.items: deque[Item] = deque()
         self._changed = threading.Condition(lock)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def put(self, item: Item) -> Item | None:
         """Add `item`; returns the one that was shed for it, if any. Waits where the policy is `block`."""
         shed = None
-        while len(self._items) >= self.capacity and self.policy == "block" and not self.aborted:
+        while len(self.items) >= self.capacity and self.policy == "block" and not self.aborted:
             self._changed.wait(0.5)
-        if len(self._items) >= self.capacity:
+        if len(self.items) >= self.capacity:
             if self.policy == "drop-newest":
                 return item
-            shed = self._items.popleft()
-        self._items.append(item)
+            shed = self.items.popleft()
+        self.items.append(item)
         self._changed.notify_all()
         return shed
 
     def get(self, timeout: float) -> Item | None:
         """The oldest item, or None after `timeout` seconds without one."""
-        if not self._items and timeout > 0:
+        if not self.items and timeout > 0:
             self._changed.wait(timeout)
-        if not self._items:
+        if not self.items:
             return None
-        item = self._items.popleft()
+        item = self.items.popleft()
         self._changed.notify_all()
         return item
 

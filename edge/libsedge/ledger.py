@@ -116,10 +116,6 @@ class EpochCount:
 
     def arrive(self, x: int, durable: Callable[[], bool] | None) -> bool:
         """Note that `x` arrived; True when its frame is a duplicate."""
-        if durable is None and self.unique and x == self.last + 1:  # the rule: nothing to look up
-            self.last = self.seen.ends[-1] = x
-            self.unique += 1
-            return False
         if not self.seen.knows(x):
             self.exact = False
             return durable is not None and durable()
@@ -178,6 +174,9 @@ class Ledger:
         self.epochs: OrderedDict[tuple[int, int], EpochCount] = OrderedDict()
         self.forgotten_epochs = {"epochs": 0, "expected": 0, "unique": 0, "gaps": 0, "duplicates": 0}
         self._max_intervals, self._max_epochs = max_intervals, max_epochs
+        #: of the frame that came last; it stays the newest of `epochs`
+        self._where: tuple[int, int] = (-1, -1)
+        self._epoch = EpochCount(max_intervals)
 
     # --- arrivals
     def receive(self, key: Key, durable: Callable[[Key], bool] | None = None) -> bool:
@@ -188,13 +187,15 @@ class Ledger:
         """
         with self.lock:
             self.received += 1
-            where = (key.stream, key.epoch)
-            epoch = self.epochs.get(where)
-            if epoch is None:
-                epoch = self.epochs[where] = EpochCount(self._max_intervals)
-                if len(self.epochs) > self._max_epochs:
-                    self._forget_oldest()
-            self.epochs.move_to_end(where)
+            where = key[:2]
+            if where != self._where:
+                self._epoch = self._open(where)
+                self._where = where
+            epoch = self._epoch
+            if durable is None and key[2] == epoch.last + 1 and epoch.unique:  # the rule: nothing to look up
+                epoch.last = epoch.seen.ends[-1] = key[2]
+                epoch.unique += 1
+                return False
             return epoch.arrive(key.sequence, None if durable is None else lambda: durable(key))
 
     def refuse(self, reason: str, count: int = 1) -> None:
@@ -328,6 +329,16 @@ class Ledger:
         return "\n".join(lines)
 
     # --- inside
+    def _open(self, where: tuple[int, int]) -> EpochCount:
+        """What is known about that (stream, epoch), which is the newest from now on."""
+        epoch = self.epochs.get(where)
+        if epoch is None:
+            epoch = self.epochs[where] = EpochCount(self._max_intervals)
+            if len(self.epochs) > self._max_epochs:
+                self._forget_oldest()
+        self.epochs.move_to_end(where)
+        return epoch
+
     def _forfeit(self, key: Key) -> None:
         epoch = self.epochs.get((key.stream, key.epoch))
         if epoch is not None:

@@ -24,15 +24,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from libsedge.bursts import Burst, BurstOptions
+from libsedge.classifier import Decision
+from libsedge.commits import Commits
 from libsedge.decider import Decider, FrameClassifier, Instrument
 from libsedge.errors import ConfigError
-from libsedge.frame import Frame
+from libsedge.frame import FLAG_DARK, Frame
 from libsedge.frame_queue import FrameQueue, Item
 from libsedge.journal import Journal, Record
 from libsedge.journal_rows import BurstRecord
 from libsedge.latency import Latency
 from libsedge.ledger import Key, Ledger
-from libsedge.report import STAGES, Report, Tally
+from libsedge.report import STAGES, Report
 from libsedge.shadow import Shadow
 from libsedge.sinks.base import Sink
 from libsedge.sources.base import Source
@@ -89,22 +91,22 @@ class Pipeline:
             sink.begin(source.axis, simulated=source.simulated)
         self.ledger = Ledger(measure=self._held)
         self.queue = FrameQueue(capacity, policy, self.ledger.lock)
+        self.commits = Commits(journal, self.ledger, source, sinks)
         self.latency = Latency()
         self.stages = {name: Latency() for name in STAGES}
         self.deadline_missed = 0
         self.deadline_s = deadline_s
-        self._source, self._journal, self._sinks = source, journal, sinks
+        self._source, self._journal = source, journal
         self._decider = Decider(
             classifier, None if source.axis is None else source.axis.saturation, instrument
         )
         self._burst_options = burst
         self._burst: Burst | None = None
         self.last_burst: BurstRecord | None = None
-        self._ended: list[BurstRecord] = []  # bursts whose rows wait for the commit
-        self._open_from = 0  # the first place of `_decided` that waits for an open burst
         self._deciding = threading.Lock()  # held by who decides or ends a burst; taken before the ledger's
-        self._due = math.inf  # when the worker will commit
         self._policy, self._batch, self._interval_s = policy, batch, interval_s
+        self._alone = policy == "block"  # a frame may be decided by who read it
+        self._earlier = journal.last is not None  # it has rows of an earlier run
         self._count, self._idle_exit_s, self._progress = count, idle_exit_s, progress
         self._tap = tap
         self._stream = journal.stream
@@ -113,19 +115,13 @@ class Pipeline:
         self._refused: Counter[str] = Counter()  # of the source, as far as the ledger knows them
         self._in_reader = 0
         self._in_hand = 0  # the frame that is being decided
-        #: for the next commit; None: a duplicate, to be answered after it
-        self._decided: list[tuple[Item, Record | None]] = []
-        self._keys: set[Key] = set()  # of the records in it
         self.reader_done = False
         #: grow while the threads turn: a look at the source, a frame done or an empty queue seen (health.py)
         self.reader_turns = self.worker_turns = 0
         self._reader_error: BaseException | None = None
-        self._tally = Tally()
-        self.sink_errors = 0
-        self.journal_error: str | None = None
 
     def _held(self) -> int:
-        return self._in_reader + len(self.queue) + self._in_hand + len(self._decided)
+        return self._in_reader + len(self.queue) + self._in_hand + len(self.commits.decided)
 
     def swap(self, classifier: FrameClassifier) -> None:
         """Let `classifier` decide from the next frame on; safe from any thread.
@@ -171,14 +167,14 @@ class Pipeline:
             frames, last = iter(self._source), time.monotonic()
             while not self._stop.is_set():
                 frame = next(frames, self)  # self: the end
-                self.reader_turns += 1
-                self._count_refused()
                 now = time.monotonic()
+                self.reader_turns += 1
                 if isinstance(frame, Frame):
                     self._admit(frame, now)
                     last = time.monotonic()
                 elif frame is self or (self._idle_exit_s is not None and now - last > self._idle_exit_s):
                     break
+                self._count_refused()
                 if self._count is not None and self.ledger.received >= self._count:
                     break
         except BaseException as error:  # handed to the caller of run
@@ -194,37 +190,36 @@ class Pipeline:
             self._refused[reason] = total
 
     def _admit(self, frame: Frame, now: float) -> None:
-        key = Key(frame.stream_id, frame.epoch, frame.sequence)
-        if self._stream is None:
-            self._stream = frame.stream_id
-        if frame.stream_id != self._stream:
-            self.ledger.refuse("wrong_stream")
-            self._source.forget([key])
-            return
+        key = frame.key
+        if key[0] != self._stream:
+            if self._stream is not None:
+                self.ledger.refuse("wrong_stream")
+                self._source.forget([key])
+                return
+            self._stream = key[0]
         shed: Item | None = None
+        commits, queue = self.commits, self.queue
         with self.ledger.lock:
-            item = Item(key, frame, now, self.ledger.receive(key))
-            busy = self._in_hand or len(self.queue) or len(self._decided) >= self.queue.capacity
-            mine = self._policy == "block" and not busy and not self._may_be_journaled(item)
+            # Only the journal, which is the worker's, can tell about a key that came before or in an earlier run.
+            seen = self.ledger.receive(key) or (self._earlier and self._journal.may_hold(key))
+            mine = self._alone and not (seen or self._in_hand or queue.items)
+            mine = mine and len(commits.decided) < queue.capacity
             if mine:
                 self._in_hand = 1
             else:
                 self._in_reader = 1
-                shed = self.queue.put(item)
+                shed = queue.put(Item(key, frame, now, seen))
                 self._in_reader = 0
                 if shed is not None:
                     self.ledger.end_shed(shed.key, self._policy)
         if shed is not None:
             self._source.forget([shed.key])
         if mine:
-            self._process(item)
+            self._process(key, frame, now, seen, now)
             with self.ledger.lock:
-                if (self._waiting and self._due == math.inf) or self._waiting >= self._batch:
-                    self.queue.wake()
-
-    def _may_be_journaled(self, item: Item) -> bool:
-        """True where only the journal can tell, which is the worker's."""
-        return item.seen or self._journal.may_hold(item.key)
+                waiting = commits.waiting
+                if (waiting and commits.due == math.inf) or waiting >= self._batch:
+                    queue.wake()
 
     # --- the worker's thread
     def run(self) -> Report:
@@ -248,19 +243,20 @@ class Pipeline:
 
     def report(self) -> Report:
         """The counts so far."""
+        tally = self.commits.tally
         return Report(
             ledger=self.ledger.summary(),
             latency=self.latency.summary(),
             stages={name: latency.summary() for name, latency in self.stages.items()},
             deadline_missed=None if self.deadline_s is None else self.deadline_missed,
-            bursts=dict(sorted(self._tally.bursts.items())),
+            bursts=dict(sorted(tally.bursts.items())),
             instrument=self._decider.instrument.counters(),
-            labels=dict(sorted(self._tally.labels.items())),
-            not_accepted=dict(sorted(self._tally.reasons.items())),
-            roles=dict(sorted(self._tally.roles.items())),
+            labels=dict(sorted(tally.labels.items())),
+            not_accepted=dict(sorted(tally.reasons.items())),
+            roles=dict(sorted(tally.roles.items())),
             source=self._source.counters(),
-            sink_errors=self.sink_errors,
-            journal_error=self.journal_error,
+            sink_errors=self.commits.sink_errors,
+            journal_error=self.commits.journal_error,
             simulated=self._source.simulated,
         )
 
@@ -269,21 +265,22 @@ class Pipeline:
         while True:
             with self.ledger.lock:
                 now = time.monotonic()
-                if self._waiting and self._due == math.inf:
-                    self._due = now + self._interval_s
-                due = now if self._waiting >= self._batch else self._due
-                item = self.queue.get(max(0.0, min(due - now, 0.25)))
+                if self.commits.waiting and self.commits.due == math.inf:
+                    self.commits.due = now + self._interval_s
+                full = self.commits.waiting >= self._batch  # what is decided first, so that it stays bounded
+                item = None if full else self.queue.get(max(0.0, min(self.commits.due - now, 0.25)))
                 if item is not None:
                     self._in_hand = 1
                 done = item is None and self.reader_done and len(self.queue) == 0
             if item is not None:
-                self._process(item)
+                self._process(*item, time.monotonic())
             now = time.monotonic()
             if self._burst is not None:
                 with self._deciding:
                     if self._burst is not None and (done or self._burst.over(now)):
                         self._end_burst()
-            if self._waiting and (done or now >= self._due or self._waiting >= self._batch):
+            waiting = self.commits.waiting
+            if waiting and (done or now >= self.commits.due or waiting >= self._batch):
                 self._commit()
             if self._progress is not None and now >= report_at:
                 report_at = now + 1.0
@@ -293,44 +290,44 @@ class Pipeline:
             if done:
                 return
 
-    @property
-    def _waiting(self) -> int:
-        """Frames that a commit would write now: all but those from an open burst's first shot on."""
-        return len(self._decided) if self._burst is None else self._open_from
-
-    def _process(self, item: Item) -> None:
-        """Decide a frame, by the one thread that has it in hand."""
+    def _process(self, key: Key, frame: Frame, at: float, seen: bool, start: float) -> None:
+        """Decide a frame, by the one thread that has it in hand; `start`: when it left the queue."""
         with self._deciding:
-            self._decide(item)
+            if self._next is not None:
+                self._exchange()
+            decider = self._decider
+            # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
+            if frame.flags & FLAG_DARK:
+                decider.note_dark(frame)
+            if key in self.commits.keys or (seen and self._journal.contains(key)):
+                self._keep(Item(key, frame, at, seen), None)
+                return
+            decided = decider.decide(frame)
+            now = time.monotonic()  # now it is decided: what follows is bookkeeping
+            if decided is None:
+                self._reject(key)
+            else:
+                self._note(Item(key, frame, at, seen), *decided, start, now)
             if self._burst is not None and self._burst.over(time.monotonic()):
                 self._end_burst()
 
-    def _decide(self, item: Item) -> None:
-        start = time.monotonic()
-        if self._next is not None:
-            self._exchange()
+    def _reject(self, key: Key) -> None:
+        with self.ledger.lock:
+            self.ledger.end_rejected(key, "wrong_length")
+            self._in_hand = 0
+        self._source.forget([key])
+
+    def _note(self, item: Item, role: str, decision: Decision | None, start: float, now: float) -> None:
+        """What was decided at `now`: its times, its burst, its record."""
         frame, decider = item.frame, self._decider
-        # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
-        if frame.dark:
-            decider.note_dark(frame)
-        if item.key in self._keys or (self._may_be_journaled(item) and self._journal.contains(item.key)):
-            self._keep(item, None)
-            return
-        if not decider.takes(frame):
-            with self.ledger.lock:
-                self.ledger.end_rejected(item.key, "wrong_length")
-                self._in_hand = 0
-            self._source.forget([item.key])
-            return
-        role, decision = decider.decide(frame)
-        spent = decider.classifier.spent_s  # before a burst's end spends more
-        light, now = role == "light", time.monotonic()
+        light, spent = role == "light", decider.classifier.spent_s  # before a burst's end spends more
         if decision is not None and light and self._burst_options is not None:
             if self._burst is not None and not self._burst.takes(frame):
                 self._end_burst()
             if self._burst is None:
                 with self.ledger.lock:
-                    self._burst, self._open_from = Burst(self._burst_options), len(self._decided)
+                    self._burst = Burst(self._burst_options)
+                    self.commits.open_from = len(self.commits.decided)
             role, decision = self._burst.add(item.key, frame, decision, now)
         self.latency.add(now - item.at)
         self.stages["queue"].add(start - item.at)
@@ -355,56 +352,20 @@ class Pipeline:
     def _end_burst(self) -> None:
         if self._burst is not None:
             self.last_burst = self._burst.close(self._decider)
-            self._ended.append(self.last_burst)
             self._burst = None
+            with self.ledger.lock:
+                self.commits.end_burst(self.last_burst)
 
     def _keep(self, item: Item, record: Record | None) -> None:
         with self.ledger.lock:
-            self._decided.append((item, record))
-            if record is not None:
-                self._keys.add(item.key)
+            self.commits.keep(item, record)
             self._in_hand = 0
 
     def _commit(self) -> None:
-        """Write the batch; only then say so, to the ledger, the peer and the sinks."""
+        """Write what is decided; only then say so, to the ledger, the peer and the sinks."""
         start = time.monotonic()
         with self._deciding, self.ledger.lock:  # between two frames: a burst with all its rows or not at all
-            end = self._waiting
-            batch, bursts, self._ended = self._decided[:end], self._ended, []
-        records = [record for _, record in batch if record is not None]
-        written = self._journal.write(records, bursts)
-        if written.error is not None:
-            self.journal_error = written.error
-        stored, failed = set(written.stored), set(written.failed)
-        durable: list[Key] = []
-        lost: list[Key] = []
-        with self.ledger.lock:
-            for item, record in batch:
-                key = item.key
-                if record is not None and key in failed:
-                    self.ledger.end_unjournaled(key)
-                    lost.append(key)
-                    continue
-                if record is not None and key in stored:
-                    self.ledger.end_journaled(key)
-                else:
-                    self.ledger.end_duplicate(key)
-                (lost if key in failed else durable).append(key)
-            del self._decided[:end]
-            self._keys.difference_update(record.key for record in records)
-            self._open_from, self._due = max(0, self._open_from - end), math.inf
+            batch = self.commits.take()
+        answer = self.commits.write(batch)
         self.stages["commit"].add(time.monotonic() - start)
-        self._source.acknowledge(durable)
-        self._source.forget(lost)
-        rows = [record for record in records if record.key in stored]
-        if written.error is not None:
-            bursts = []
-        self._tally.add(rows, bursts)
-        frames = [item.frame for item, record in batch if record is not None and record.key in stored]
-        for sink in self._sinks:
-            try:
-                sink.write(rows)
-                sink.write_frames(frames)
-                sink.write_bursts(bursts)
-            except OSError:
-                self.sink_errors += len(rows)
+        self.commits.tell(answer)

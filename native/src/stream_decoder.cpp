@@ -80,6 +80,9 @@ std::size_t StreamDecoder::push(const std::uint8_t* data, std::size_t size) {
     if (finished_) {
         return 0;
     }
+    if (begin_ == end_) { // nothing is held back: the same memory again, which is in the cache
+        begin_ = end_ = 0;
+    }
     if (size > capacity_ - end_ && begin_ > 0) {
         std::memmove(buffer_, buffer_ + begin_, end_ - begin_);
         end_ -= begin_;

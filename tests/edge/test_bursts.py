@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libsedge.bursts import BurstOptions
+from libsedge.commits import Commits
 from libsedge.errors import ConfigError
 from libsedge.frame import FLAG_DARK, Frame
 from libsedge.journal import Journal, Written
@@ -114,10 +115,10 @@ class Committed(Journal):
         return super().write(records, bursts)
 
 
-def commits(tmp_path: Path, pipeline_class: type[Pipeline]) -> list[list[int]]:
-    journal = Committed(tmp_path / pipeline_class.__name__)
+def commits(tmp_path: Path) -> list[list[int]]:
+    journal = Committed(tmp_path / "j")
     source = ListSource([at(i, 200) for i in range(20)])
-    pipeline_class(source, MeanClassifier(), journal, batch=3, burst=BurstOptions.parse("vote:5")).run()
+    Pipeline(source, MeanClassifier(), journal, batch=3, burst=BurstOptions.parse("vote:5")).run()
     journal.close()
     assert source.acknowledged == [key for key in source.acknowledged if key.sequence < 20]
     assert len(source.acknowledged) == 20
@@ -129,18 +130,13 @@ def whole(all_commits: list[list[int]]) -> bool:
 
 
 def test_a_burst_is_committed_whole(tmp_path: Path) -> None:
-    assert whole(commits(tmp_path, Pipeline))
+    assert whole(commits(tmp_path))
 
 
-def test_a_pipeline_that_commits_open_bursts_is_seen(tmp_path: Path) -> None:
+def test_a_pipeline_that_commits_open_bursts_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of the test above."""
-
-    class Hasty(Pipeline):
-        @property
-        def _waiting(self) -> int:
-            return len(self._decided)
-
-    assert not whole(commits(tmp_path, Hasty))
+    monkeypatch.setattr(Commits, "waiting", property(lambda self: len(self.decided)))
+    assert not whole(commits(tmp_path))
 
 
 def test_a_burst_that_the_disk_refused_is_not_reported(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from libsedge.commands.hmac_option import hmac_option
 from libsedge.commands.tls_options import tls_options
 from libsedge.errors import ConfigError
 from libsedge.frame import Frame
-from libsedge.ledger import Key, Ledger
+from libsedge.ledger import Ledger
 from libsedge.sinks.record import Recorder
 from libsedge.sources import Source, SourceOptions, open_source
 from libsedge.sources.files import axis_of
@@ -35,7 +35,7 @@ def _take(
 
     def commit() -> None:
         recorder.write_frames(batch)
-        keys = [Key(frame.stream_id, frame.epoch, frame.sequence) for frame in batch]
+        keys = [frame.key for frame in batch]
         for key in keys:
             ledger.end_journaled(key)
         source.acknowledge(keys)
@@ -45,10 +45,10 @@ def _take(
         now = time.monotonic()
         if frame is not None:
             last = now
-            key = Key(frame.stream_id, frame.epoch, frame.sequence)
+            key = frame.key
             if ledger.receive(key):
                 ledger.end_duplicate(key)
-                if any(key == (other.stream_id, other.epoch, other.sequence) for other in batch):
+                if any(key == other.key for other in batch):
                     commit()  # its first copy is durable before the second is acknowledged
                 source.acknowledge([key])
             else:

@@ -67,7 +67,7 @@ def damaged(frames: Iterable[Frame], fraction: float, seed: int, truth: Truth) -
             truth.cut += 1
         else:
             truth.intact += 1
-            truth.keys.append(Key(frame.stream_id, frame.epoch, frame.sequence))
+            truth.keys.append(frame.key)
             if kind == "repeat":
                 data *= 2
                 truth.repeat += 1
@@ -207,7 +207,7 @@ def damaged_units(
         if whole == len(units):
             truth.intact += 1
             truth.repeat += repeated
-            truth.keys.append(Key(frame.stream_id, frame.epoch, frame.sequence))
+            truth.keys.append(frame.key)
         elif whole:
             truth.incomplete += 1
             truth.refused += 1

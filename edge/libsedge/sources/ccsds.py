@@ -73,7 +73,7 @@ class PacketStream:
     def pending_bytes(self) -> int:
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         self._buffer += data
         return self._scan(False)
 

@@ -140,7 +140,7 @@ class FolderSource(Source):
         return descriptor
 
     def _hand_out(self, file: _File, frame: Frame) -> None:
-        key = Key(frame.stream_id, frame.epoch, frame.sequence)
+        key = frame.key
         with self._lock:
             file.open[key] = file.open.get(key, 0) + 1
             self._owners.setdefault(key, []).append(file)

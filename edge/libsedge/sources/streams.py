@@ -15,7 +15,7 @@ class StreamReader(Protocol):
     def pending_bytes(self) -> int:
         """Bytes held back: the beginning of what may become a frame."""
 
-    def feed(self, data: bytes) -> list[Frame]: ...
+    def feed(self, data: bytes | memoryview) -> list[Frame]: ...
 
     def finish(self) -> list[Frame]:
         """No more bytes will come: the frames that stood behind a damaged header."""
@@ -36,7 +36,7 @@ class FrameStream:
     def pending_bytes(self) -> int:
         return self._decoder.pending_bytes
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         return self._decoder.feed(data)
 
     def finish(self) -> list[Frame]:

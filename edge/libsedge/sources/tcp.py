@@ -21,12 +21,12 @@ that the disk did not take is never acknowledged: the sender may send it again.
 from __future__ import annotations
 
 import contextlib
-import selectors
+import select
 import socket
 import struct
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 8
 #: a peer that does not read its acknowledgements is cut off at this many waiting bytes
 MAX_UNSENT = 1 << 20
-_TICK_S = 0.1
+_TICK_MS = 100
 READ_BYTES = 1 << 17
 _ACK = struct.Struct("<4sIIQ")
 ACK_BYTES = _ACK.size + 4
@@ -82,16 +82,19 @@ class Connection:
         #: since when it owes us the rest of a handshake or of a frame
         self.partial_since: float | None = None
         self.handshaking = False
+        #: what the poller is asked about this socket now; 0: nothing, it does not know it
+        self.watched = 0
+        self._read = memoryview(bytearray(READ_BYTES))
         self._counted: dict[str, int] = {}
 
     def shake_hands(self) -> bool:
         """Go on with the handshake; False when the peer did not prove itself."""
         return True
 
-    def receive(self) -> bytes | None:
-        """What came; b"" when the peer will send no more; None when nothing came yet."""
+    def receive(self) -> memoryview | bytes | None:
+        """What came, until the next call; empty when the peer will send no more; None when nothing came yet."""
         try:
-            return self.sock.recv(READ_BYTES)
+            return self._read[: self.sock.recv_into(self._read)]
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:  # reset by the peer
@@ -104,24 +107,22 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return 0
 
-    def take(self, data: bytes, refused: Counter[str]) -> list[Frame]:
+    def take(self, data: memoryview | bytes) -> list[Frame]:
         frames = self.decoder.feed(data)
         if self.decoder.pending_bytes == 0:
             self.partial_since = None
         elif frames or self.partial_since is None:
             self.partial_since = time.monotonic()
-        self._count(refused)
         return frames
 
-    def finish(self, refused: Counter[str]) -> list[Frame]:
+    def finish(self) -> list[Frame]:
         """The stream has ended: whole frames that stood behind a damaged header; a cut-off one is refused."""
         self.ended = True
         self.partial_since = None
-        frames = self.decoder.finish()
-        self._count(refused)
-        return frames
+        return self.decoder.finish()
 
-    def _count(self, refused: Counter[str]) -> None:
+    def count(self, refused: Counter[str]) -> None:
+        """Add the frames that could not be decoded since the last call."""
         add_growth(refused, self.decoder.refused(), self._counted)
 
     def send(self) -> bool:
@@ -162,8 +163,8 @@ class TcpSource(Source):
         self._stopped = threading.Event()
         self._turned_at = time.monotonic()
         self._lock = threading.Lock()  # of every connection's socket, unsent bytes and in_flight
-        self._waiting: defaultdict[Key, deque[Connection]] = defaultdict(deque)
-        self._connections: list[Connection] = []
+        self._waiting: dict[Key, list[Connection]] = {}  # to whom a key is acknowledged, the oldest first
+        self._connections: dict[int, Connection] = {}  # by file descriptor
         self._decoder = decoder
         names = ["connections", "connections_refused", "cut_off", "acknowledged"]
         names += [] if tls is None else ["not_authenticated"]
@@ -178,6 +179,8 @@ class TcpSource(Source):
             self._listener.close()
             raise SourceError(f"cannot listen: {error.strerror}", field=f"{host} port", value=port) from error
         self._listener.setblocking(False)
+        self._poller = select.poll()
+        self._poller.register(self._listener, select.POLLIN)
         self.port = int(self._listener.getsockname()[1])
         self.address = show_address(host, self.port)
 
@@ -188,50 +191,75 @@ class TcpSource(Source):
                 yield None
             for connection, frame in frames:
                 with self._lock:
-                    key = Key(frame.stream_id, frame.epoch, frame.sequence)
-                    self._waiting[key].append(connection)
+                    if frame.key in self._waiting:
+                        self._waiting[frame.key].append(connection)
+                    else:
+                        self._waiting[frame.key] = [connection]
                     connection.in_flight += 1
                 yield frame
                 if self._stopped.is_set():
                     return
 
     def _poll(self) -> list[tuple[Connection, Frame]]:
-        """One turn: accept, read, send, cut off; the frames that came."""
-        held_s = time.monotonic() - self._turned_at  # the reader waited for the queue; no peer's fault
-        for connection in self._connections:
+        """One turn: what is due, then wait, accept and read; the frames that came.
+
+        Between the wait and the frames' way to their decision nothing is done that can be done in the next turn.
+        """
+        refused = self.refused.total()
+        frames = self._look_after()
+        if frames or self.refused.total() != refused:
+            return frames
+        ready = self._poller.poll(_TICK_MS)
+        for descriptor, events in ready:
+            connection = self._connections.get(descriptor)
+            if connection is None:
+                self._accept()
+            elif connection.handshaking:
+                if not connection.shake_hands():
+                    self._numbers["not_authenticated"] += 1
+                    self._drop(connection)
+            elif events & ~select.POLLOUT:
+                data = connection.receive()
+                if data is not None:
+                    found = connection.take(data) if data else connection.finish()
+                    frames += [(connection, frame) for frame in found]
+        self._turned_at = time.monotonic()
+        return frames
+
+    def _look_after(self) -> list[tuple[Connection, Frame]]:
+        """Count, send, cut off, drop; frames that a cut-off stream still held."""
+        frames: list[tuple[Connection, Frame]] = []
+        now = time.monotonic()
+        held_s = now - self._turned_at  # the reader waited for the queue; no peer's fault
+        self._turned_at = now
+        for connection in list(self._connections.values()):
+            found: list[Frame] = []
             if connection.partial_since is not None:
                 connection.partial_since += held_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            for connection in self._connections:
-                events = selectors.EVENT_READ * (not connection.ended)
-                events |= selectors.EVENT_WRITE * bool(connection.unsent)
-                if events:
-                    selector.register(connection.sock, events, connection)
-            ready = selector.select(_TICK_S)
-        frames: list[tuple[Connection, Frame]] = []
-        for event, mask in ready:
-            if event.data is None:
-                self._accept()
-            elif event.data.handshaking:
-                if not event.data.shake_hands():
-                    self._numbers["not_authenticated"] += 1
-                    self._drop(event.data)
-            elif mask & selectors.EVENT_READ:
-                frames += [(event.data, frame) for frame in self._read(event.data)]
-        now = self._turned_at = time.monotonic()
-        for connection in list(self._connections):
-            since = connection.partial_since
-            if since is not None and now - since > self._idle_s:
-                self._numbers["cut_off"] += 1
-                frames += [(connection, frame) for frame in connection.finish(self.refused)]
+                if now - connection.partial_since > self._idle_s:
+                    self._numbers["cut_off"] += 1
+                    found = connection.finish()
+                    frames += [(connection, frame) for frame in found]
+            connection.count(self.refused)
             with self._lock:
                 alive = connection.send()
             done = connection.ended and not connection.in_flight and not connection.unsent
-            has_frames = any(owner is connection for owner, _ in frames)
-            if not alive or (done and not has_frames):
+            if not alive or (done and not found):
                 self._drop(connection)
+            else:
+                self._watch(connection)
         return frames
+
+    def _watch(self, connection: Connection) -> None:
+        """Have the poller look for what this connection waits for."""
+        events = select.POLLIN * (not connection.ended) | select.POLLOUT * bool(connection.unsent)
+        if events == connection.watched:
+            return
+        if events:
+            self._poller.register(connection.sock, events)  # again: changes what is asked
+        else:
+            self._poller.unregister(connection.sock)
+        connection.watched = events
 
     def _accept(self) -> None:
         try:
@@ -245,21 +273,20 @@ class TcpSource(Source):
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._numbers["connections"] += 1
-        self._connections.append(self._connect(sock, self._decoder()))
-
-    def _read(self, connection: Connection) -> list[Frame]:
-        data = connection.receive()
-        if data is None:
-            return []
-        return connection.take(data, self.refused) if data else connection.finish(self.refused)
+        connection = self._connect(sock, self._decoder())  # of TLS: with a socket of its own
+        self._connections[connection.sock.fileno()] = connection
 
     def _drop(self, connection: Connection) -> None:
         if not connection.ended:
-            connection.finish(self.refused)
+            connection.finish()
+        connection.count(self.refused)
+        descriptor = connection.sock.fileno()
+        if connection.watched:
+            self._poller.unregister(descriptor)
         with self._lock:
             connection.closed = True
             connection.sock.close()
-        self._connections.remove(connection)
+        del self._connections[descriptor]
         add_growth(self._numbers, connection.decoder.counters(), {})
 
     def acknowledge(self, keys: Iterable[Key]) -> None:
@@ -269,7 +296,7 @@ class TcpSource(Source):
                 if connection is not None and not connection.closed:
                     connection.unsent += encode_ack(key)
                     self._numbers["acknowledged"] += 1
-            for connection in list(self._connections):
+            for connection in list(self._connections.values()):
                 connection.send()  # a peer that is gone is noticed, and dropped, by the reading thread
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -281,7 +308,7 @@ class TcpSource(Source):
         waiting = self._waiting.get(key)
         if not waiting:
             return None
-        connection = waiting.popleft()
+        connection = waiting.pop(0)
         if not waiting:
             del self._waiting[key]
         connection.in_flight -= 1
@@ -289,7 +316,7 @@ class TcpSource(Source):
 
     def counters(self) -> dict[str, int]:
         numbers = dict(self._numbers)
-        for connection in list(self._connections):
+        for connection in list(self._connections.values()):
             add_growth(numbers, connection.decoder.counters(), {})
         return numbers
 
@@ -304,19 +331,21 @@ class TcpSource(Source):
         while time.monotonic() < deadline:
             with self._lock:
                 left = [
-                    connection for connection in self._connections if connection.send() and connection.unsent
+                    connection
+                    for connection in self._connections.values()
+                    if connection.send() and connection.unsent
                 ]
             if not left:
                 break
             time.sleep(0.01)
-        for connection in self._connections:
+        for connection in self._connections.values():
             # Closing with unread bytes resets the connection and takes acknowledgements with it: read first.
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_WR)
                 connection.sock.settimeout(0.2)
                 while time.monotonic() < deadline and connection.sock.recv(READ_BYTES):
                     pass
-        for connection in list(self._connections):
+        for connection in list(self._connections.values()):
             self._drop(connection)
 
 
