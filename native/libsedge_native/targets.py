@@ -146,7 +146,7 @@ BARE: dict[str, BareTarget] = {
         BareTarget("cortex-m3", ("-mcpu=cortex-m3", "-mthumb", "-mfloat-abi=soft"), "mps2-an385"),
         BareTarget("cortex-m4", _M4, "mps2-an386", ("smlad",)),
         BareTarget("cortex-m7", _M7, "mps2-an500", ("smlad",)),
-        BareTarget("cortex-m55", _M55, "mps3-an547", ("smlad",)),
+        BareTarget("cortex-m55", _M55, "mps3-an547", ("mve",)),
     )
 }
 

@@ -31,8 +31,8 @@ inline bool same_name(const char* a, const char* b) {
 }
 
 /* Every instruction set that exists, built here or not: tells a typing error from a missing build. */
-const char* const known_isas[] = {"avx512vnni", "avxvnni", "avx2",      "sse41", "amx",    "i8mm",
-                                  "neondot",    "neon",    "armv7neon", "smlad", "avx512", "scalar"};
+const char* const known_isas[] = {"avx512vnni", "avxvnni",   "avx2", "sse41", "amx",    "i8mm",  "neondot",
+                                  "neon",       "armv7neon", "mve",  "smlad", "avx512", "scalar"};
 
 inline bool known(const char* isa) {
     for (const char* name : known_isas) {
