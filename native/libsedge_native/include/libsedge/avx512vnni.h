@@ -25,6 +25,7 @@
 #define SEDGE_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define SEDGE_INLINE SEDGE_TARGET __attribute__((always_inline)) inline
 #define SEDGE_GROUPS
+#define SEDGE_STEPS 4
 
 namespace sedge {
 namespace avx512vnni {
@@ -134,6 +135,7 @@ SEDGE_INLINE Acc add4(Acc sum, Acc a, Acc b, Acc c, Acc d) {
 #endif
 #undef SEDGE_TARGET
 #undef SEDGE_GROUPS
+#undef SEDGE_STEPS
 #undef SEDGE_INLINE
 #endif
 #endif

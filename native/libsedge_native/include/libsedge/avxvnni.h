@@ -17,6 +17,7 @@
 #define SEDGE_TARGET __attribute__((target("avx2,fma")))
 #define SEDGE_INLINE SEDGE_TARGET __attribute__((always_inline)) inline
 #define SEDGE_GROUPS
+#define SEDGE_STEPS 8
 
 namespace sedge {
 namespace avxvnni {
@@ -48,6 +49,7 @@ SEDGE_INLINE Acc dot(Acc acc, Input x, Weights w) {
 
 #undef SEDGE_TARGET
 #undef SEDGE_GROUPS
+#undef SEDGE_STEPS
 #undef SEDGE_INLINE
 #endif
 #endif
