@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from libsedge.classifier import Decision
+
 def crc32c(data: Buffer, crc: int = 0, implementation: str | None = None) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes, continuing a run whose CRC is `crc`.
 
@@ -118,6 +120,62 @@ class Preprocessor:
     ) -> tuple[Any, Any, Any]: ...
     def set_mask(self, mask: NDArray[np.uint8]) -> None: ...
     def grid_mask(self, shift_nm: float) -> NDArray[np.bool_]: ...
+
+# what the two share; only in this stub
+class _Classifier:
+    """The unchecked core of libsedge.classifier.Classifier: preprocessing, checks, network and probabilities of one
+    spectrum in one call. Calls may come from several threads; they run one after the other, without the GIL.
+
+    Parameters
+    ----------
+    model, preprocessor : which fit together, and one label a class; both are shared, not copied.
+    quantisation : scale and zero point of the network's input; table : `libsedge.classifier.exp_table`.
+    min_contrast, min_confidence, max_saturated : limits; the last one in pixels.
+    """
+
+    def decide(
+        self,
+        counts: NDArray[np.float32] | NDArray[np.uint16],
+        dark: NDArray[np.float32] | None,
+        shift_nm: float,
+        saturation: float | None,
+        distance_m: float,
+    ) -> Decision | None:
+        """About [channels]; None where an argument is not what can be taken as it stands, for nothing is converted or
+        copied."""
+
+    @property
+    def spent_s(self) -> tuple[float, float]:
+        """Seconds of the last call's preprocessing and inference."""
+
+class Classifier(_Classifier):
+    def __init__(
+        self,
+        model: Model,
+        preprocessor: Preprocessor,
+        decision: type[Decision],
+        labels: tuple[str, ...],
+        quantisation: tuple[float, int],
+        table: NDArray[np.float64],
+        *,
+        min_contrast: float,
+        max_saturated: float,
+        min_confidence: float,
+    ) -> None: ...
+
+class FloatClassifier(_Classifier):
+    def __init__(
+        self,
+        model: FloatModel,
+        preprocessor: Preprocessor,
+        decision: type[Decision],
+        labels: tuple[str, ...],
+        temperature: float,
+        *,
+        min_contrast: float,
+        max_saturated: float,
+        min_confidence: float,
+    ) -> None: ...
 
 def combine_shots(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """float32 [shots, channels], finite -> (mean without cosmic rays float32 [channels], values left out)."""

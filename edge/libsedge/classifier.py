@@ -15,16 +15,14 @@ from __future__ import annotations
 import decimal
 import functools
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from libsedge import _core
 from libsedge.errors import AxisError, SpectrumError
-from libsedge.preprocess import Preprocessor, Report
+from libsedge.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from libsedge.bundle import Bundle
@@ -33,8 +31,7 @@ if TYPE_CHECKING:
 REASONS = ("wrong_length", "non_finite", "all_masked", "saturated", "too_dim", "low_confidence")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What was decided about one spectrum.
 
     Attributes
@@ -47,7 +44,7 @@ class Decision:
     """
 
     label: str | None
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which a decision has no use for
     confidence: float | None
     probabilities: tuple[float, ...] | None
     accepted: bool
@@ -98,15 +95,16 @@ class Classifier:
         self.digest = bundle.digest
         self.model = bundle.model(isa)
         self.channels: int | None = None
-        calibration = bundle.calibration
         #: of the model's logits
         self.probabilities = probabilities_of(bundle)
-        self._min_confidence = float(calibration["min_confidence"])
-        self._min_contrast = float(calibration["min_contrast"])
-        self._max_saturated = float(calibration["max_saturated_fraction"])
         self._preprocessor: Preprocessor | None = None
-        #: seconds of the last call's preprocessing and inference
-        self.spent_s = (0.0, 0.0)
+        self._core: _core.Classifier | _core.FloatClassifier | None = None
+        self._decide: Callable[..., Decision | None] | None = None  # its method, looked up once
+
+    @property
+    def spent_s(self) -> tuple[float, float]:
+        """Seconds of the last spectrum's preprocessing and inference."""
+        return (0.0, 0.0) if self._core is None else self._core.spent_s
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:
         """Real logits, float64, of what the model gives."""
@@ -124,8 +122,31 @@ class Classifier:
         axis = self.bundle.preprocess.grid_nm if wavelength_nm is None else wavelength_nm
         self._preprocessor = Preprocessor(self.bundle.preprocess, axis, mask)
         self.channels = self._preprocessor.channels
-        self._pixels = self.channels if mask is None else max(1, int(np.count_nonzero(mask)))
+        self._core = self._compiled(
+            self._preprocessor, self.channels if mask is None else max(1, int(np.count_nonzero(mask)))
+        )
+        self._decide = self._core.decide
         return self
+
+    def _compiled(self, preprocessor: Preprocessor, pixels: int) -> _core.Classifier | _core.FloatClassifier:
+        calibration, config = self.bundle.calibration, self.bundle.preprocess
+        temperature, labels = float(calibration["temperature"]), tuple(self.labels)
+        limits = {
+            "min_contrast": float(calibration["min_contrast"]),
+            "max_saturated": float(calibration["max_saturated_fraction"]) * pixels,
+            "min_confidence": float(calibration["min_confidence"]),
+        }
+        if isinstance(self.model, _core.FloatModel):
+            return _core.FloatClassifier(
+                self.model, preprocessor.core, Decision, labels, temperature, **limits
+            )
+        assert config.scale is not None
+        assert config.zero_point is not None
+        table = exp_table(calibration["logit_scale"], temperature)
+        quantisation = (config.scale, config.zero_point)
+        return _core.Classifier(
+            self.model, preprocessor.core, Decision, labels, quantisation, table, **limits
+        )
 
     def leave_out(self, bad: np.ndarray) -> None:
         """Take these pixels, bool [channels], for masked from now on; AxisError where none would be left."""
@@ -142,6 +163,10 @@ class Classifier:
         distance_m: float = math.nan,
     ) -> Decision:
         """Decide about one spectrum; see `classify_many`. `distance_m` is noted, not used."""
+        if self._decide is not None:
+            decision = self._decide(counts, dark, shift_nm, saturation, distance_m)
+            if decision is not None:
+                return decision
         counts = np.asarray(counts)
         if counts.ndim != 1:
             raise SpectrumError("one spectrum, [channels]", field="counts.shape", value=counts.shape)
@@ -168,8 +193,7 @@ class Classifier:
         AxisError before `bind`, SpectrumError for an array that is not [n, channels] of numbers or a dark of
         another shape.
         """
-        preprocessor = self._preprocessor
-        if preprocessor is None:
+        if self._decide is None or self._preprocessor is None:
             raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
         counts = np.asarray(counts)
         if counts.ndim != 2 or counts.dtype.kind not in "uif":
@@ -177,50 +201,12 @@ class Classifier:
                 "must be numbers, [n, channels]", field="counts", value=(str(counts.dtype), counts.shape)
             )
         distances = [math.nan] * len(counts) if distance_m is None else [float(d) for d in distance_m]
-        if len(counts) == 0:
-            return []
-        if counts.shape[1] != self.channels:
-            return [self._refused("wrong_length", d) for d in distances]
-        start = time.perf_counter()
-        inputs, reports = preprocessor.input_and_report(counts, saturation, dark, shift_nm)
-        prepared = time.perf_counter()
-        reasons = [self._quality(report) for report in reports]
-        run = [i for i, reason in enumerate(reasons) if reason is None]
-        if not run:
-            self.spent_s = (prepared - start, 0.0)
-            return [self._refused(str(reason), d) for reason, d in zip(reasons, distances, strict=True)]
-        usable = inputs if len(run) == len(inputs) else inputs[run]
-        begin = time.perf_counter()
-        logits = self.model.run_batch(usable)
-        self.spent_s = (prepared - start, time.perf_counter() - begin)
-        decided = iter(zip(logits.argmax(axis=1).tolist(), self.probabilities(logits).tolist(), strict=True))
-        return [
-            self._decision(*next(decided), d) if reason is None else self._refused(reason, d)
-            for reason, d in zip(reasons, distances, strict=True)
-        ]
-
-    def _quality(self, report: Report) -> str | None:
-        if report.non_finite:
-            return "non_finite"
-        if report.valid_fraction <= 0:
-            return "all_masked"
-        if report.saturated > self._max_saturated * self._pixels:
-            return "saturated"
-        # "not >=" and not "<": a contrast that is not a number is no contrast
-        return None if report.contrast >= self._min_contrast else "too_dim"
-
-    def _refused(self, reason: str, distance_m: float) -> Decision:
-        return Decision(None, None, None, None, False, reason, distance_m)
-
-    def _decision(self, index: int, probabilities: list[float], distance_m: float) -> Decision:
-        confidence = probabilities[index]
-        sure = confidence >= self._min_confidence
-        return Decision(
-            label=self.labels[index],
-            index=index,
-            confidence=confidence,
-            probabilities=tuple(probabilities),
-            accepted=sure,
-            reason=None if sure else "low_confidence",
-            distance_m=distance_m,
-        )
+        if len(counts) and counts.shape[1] != self.channels:
+            return [Decision(None, None, None, None, False, "wrong_length", d) for d in distances]
+        rows, dark = self._preprocessor.taken(counts, dark, shift_nm) if len(counts) else (counts, dark)
+        decisions = []
+        for row, distance in zip(rows, distances, strict=True):
+            decision = self._decide(row, dark, shift_nm, saturation, distance)
+            assert decision is not None  # it was just made what can be taken
+            decisions.append(decision)
+        return decisions

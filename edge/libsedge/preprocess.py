@@ -228,7 +228,7 @@ def _float32(values: np.ndarray) -> np.ndarray:
     if _is(values, _FLOAT32):
         return values
     with np.errstate(over="ignore"):  # beyond float32: infinite, and counted as non-finite
-        return np.ascontiguousarray(values, dtype=np.float32)
+        return np.require(values, np.float32, ("C", "A"))
 
 
 def _level(saturation: float | None) -> float:

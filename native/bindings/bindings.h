@@ -10,6 +10,7 @@
 
 namespace sedge {
 
+void bind_classifier(pybind11::module_& module);
 void bind_model(pybind11::module_& module);
 void bind_preprocess(pybind11::module_& module);
 

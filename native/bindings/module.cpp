@@ -129,4 +129,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("real_softmax", &sedge::real_softmax_binding, py::arg("logits"), py::arg("temperature"));
     sedge::bind_model(module);
     sedge::bind_preprocess(module);
+    sedge::bind_classifier(module);
 }

@@ -1,12 +1,10 @@
 // libsedge._core.Preprocessor and quantise; the checked, documented face is edge/libsedge/preprocess.py.
-#include "preprocess.h"
-#include "bindings.h"
 #include "combine.h"
 #include "line_offsets.h"
 #include "pixel_loops.h"
+#include "preprocessor.h"
 
 #include <limits>
-#include <mutex>
 
 namespace py = pybind11;
 
@@ -19,137 +17,131 @@ std::vector<T> to_vector(const py::array& array) {
     return std::vector<T>(data, data + array.size());
 }
 
-class PreprocessorBinding {
-public:
-    PreprocessorBinding(const py::handle& wavelength, const py::handle& mask, const py::handle& grid,
-                        std::vector<std::size_t> segment_points, bool compress_sqrt,
-                        std::size_t smooth_window, std::size_t smooth_order, std::size_t snip_half_window)
-        : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt, smooth_window,
-                          smooth_order, snip_half_window)) {}
+PreprocessSpec make_spec(const py::handle& wavelength, const py::handle& mask, const py::handle& grid,
+                         std::vector<std::size_t> segment_points, bool compress_sqrt,
+                         std::size_t smooth_window, std::size_t smooth_order, std::size_t snip_half_window) {
+    const auto float64 = py::dtype::of<double>();
+    const auto axis = require_array(wavelength, "wavelength", float64, {-1});
+    const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(), {axis.size()});
+    const auto points = require_array(grid, "grid", float64, {-1});
+    std::size_t sum = 0;
+    for (const std::size_t size : segment_points) {
+        sum += size;
+    }
+    if (axis.size() < 2 || points.size() < 1 || sum != static_cast<std::size_t>(points.size())) {
+        throw py::value_error("at least 2 pixels, 1 grid point, and segments that add up to the grid");
+    }
+    if (smooth_window > 0 && (smooth_window % 2 == 0 || smooth_window > kLargestSmoothWindow ||
+                              smooth_order > kLargestSmoothOrder || smooth_order >= smooth_window)) {
+        throw py::value_error("an odd window of at most 101 pixels above its order of at most 5");
+    }
+    if (snip_half_window > kLargestSnipWindow) {
+        throw py::value_error("a half window of at most 1000 pixels");
+    }
+    return {to_vector<double>(axis),
+            to_vector<std::uint8_t>(valid),
+            to_vector<double>(points),
+            std::move(segment_points),
+            compress_sqrt,
+            smooth_window,
+            smooth_order,
+            snip_half_window};
+}
 
-    // -> (float32 [n, points] or None, int8 [n, points] or None, report float64 [n, 5] or None)
-    py::tuple run(const py::handle& counts, const py::object& dark, double shift_nm, bool want_float,
-                  const std::optional<std::pair<float, std::int32_t>>& quantisation,
-                  const std::optional<float>& report_saturation) {
-        const auto float32 = py::dtype::of<float>();
-        const auto channels = static_cast<py::ssize_t>(core_.channels());
-        const auto points = static_cast<py::ssize_t>(core_.points());
-        const auto uint16 = py::dtype::of<std::uint16_t>();
-        const bool integers = py::isinstance<py::array_t<std::uint16_t>>(counts);
-        const auto in = require_array(counts, "counts", integers ? uint16 : float32, {-1, channels});
-        const auto dark_array =
-            dark.is_none() ? py::array() : require_array(dark, "dark", float32, {channels});
-        const py::ssize_t rows = in.shape(0);
+} // namespace
 
-        py::object floats = py::none();
-        py::object int8s = py::none();
-        py::object reports = py::none();
-        float* out_float = nullptr;
-        std::int8_t* out_int8 = nullptr;
-        double* out_report = nullptr;
-        if (want_float) {
-            py::array_t<float> array({rows, points});
-            out_float = array.mutable_data();
-            floats = std::move(array);
-        }
-        if (quantisation) {
-            py::array_t<std::int8_t> array({rows, points});
-            out_int8 = array.mutable_data();
-            int8s = std::move(array);
-        }
-        if (report_saturation) {
-            py::array_t<double> array({rows, py::ssize_t{5}});
-            out_report = array.mutable_data();
-            reports = std::move(array);
-        }
-        const auto* dark_data = dark.is_none() ? nullptr : static_cast<const float*>(dark_array.data());
-        {
-            const py::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_); // one memory
-            core_.set_shift(shift_nm);
-            const float saturation = report_saturation.value_or(std::numeric_limits<float>::quiet_NaN());
-            for (py::ssize_t row = 0; row < rows; ++row) {
-                if (integers) {
-                    core_.take(static_cast<const std::uint16_t*>(in.data()) + row * channels, dark_data,
-                               saturation);
-                } else {
-                    core_.take(static_cast<const float*>(in.data()) + row * channels, dark_data, saturation);
-                }
-                if (out_float != nullptr) {
-                    core_.reals(out_float + row * points);
-                }
-                if (out_int8 != nullptr) {
-                    core_.integers(quantisation->first, quantisation->second, out_int8 + row * points);
-                }
-                if (out_report != nullptr) {
-                    const PreprocessReport report = core_.report();
-                    double* to = out_report + row * 5;
-                    to[0] = static_cast<double>(report.non_finite);
-                    to[1] = static_cast<double>(report.saturated);
-                    to[2] = report.valid_fraction;
-                    to[3] = report.signal;
-                    to[4] = report.contrast;
-                }
+PreprocessorBinding::PreprocessorBinding(const py::handle& wavelength, const py::handle& mask,
+                                         const py::handle& grid, std::vector<std::size_t> segment_points,
+                                         bool compress_sqrt, std::size_t smooth_window,
+                                         std::size_t smooth_order, std::size_t snip_half_window)
+    : core_(make_spec(wavelength, mask, grid, std::move(segment_points), compress_sqrt, smooth_window,
+                      smooth_order, snip_half_window)) {}
+
+py::tuple PreprocessorBinding::run(const py::handle& counts, const py::object& dark, double shift_nm,
+                                   bool want_float,
+                                   const std::optional<std::pair<float, std::int32_t>>& quantisation,
+                                   const std::optional<float>& report_saturation) {
+    const auto float32 = py::dtype::of<float>();
+    const auto channels = static_cast<py::ssize_t>(core_.channels());
+    const auto points = static_cast<py::ssize_t>(core_.points());
+    const auto uint16 = py::dtype::of<std::uint16_t>();
+    const bool integers = py::isinstance<py::array_t<std::uint16_t>>(counts);
+    const auto in = require_array(counts, "counts", integers ? uint16 : float32, {-1, channels});
+    const auto dark_array = dark.is_none() ? py::array() : require_array(dark, "dark", float32, {channels});
+    const py::ssize_t rows = in.shape(0);
+
+    py::object floats = py::none();
+    py::object int8s = py::none();
+    py::object reports = py::none();
+    float* out_float = nullptr;
+    std::int8_t* out_int8 = nullptr;
+    double* out_report = nullptr;
+    if (want_float) {
+        py::array_t<float> array({rows, points});
+        out_float = array.mutable_data();
+        floats = std::move(array);
+    }
+    if (quantisation) {
+        py::array_t<std::int8_t> array({rows, points});
+        out_int8 = array.mutable_data();
+        int8s = std::move(array);
+    }
+    if (report_saturation) {
+        py::array_t<double> array({rows, py::ssize_t{5}});
+        out_report = array.mutable_data();
+        reports = std::move(array);
+    }
+    const auto* dark_data = dark.is_none() ? nullptr : static_cast<const float*>(dark_array.data());
+    {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(mutex_); // one memory
+        core_.set_shift(shift_nm);
+        const float saturation = report_saturation.value_or(std::numeric_limits<float>::quiet_NaN());
+        for (py::ssize_t row = 0; row < rows; ++row) {
+            if (integers) {
+                core_.take(static_cast<const std::uint16_t*>(in.data()) + row * channels, dark_data,
+                           saturation);
+            } else {
+                core_.take(static_cast<const float*>(in.data()) + row * channels, dark_data, saturation);
+            }
+            if (out_float != nullptr) {
+                core_.reals(out_float + row * points);
+            }
+            if (out_int8 != nullptr) {
+                core_.integers(quantisation->first, quantisation->second, out_int8 + row * points);
+            }
+            if (out_report != nullptr) {
+                const PreprocessReport report = core_.report();
+                double* to = out_report + row * 5;
+                to[0] = static_cast<double>(report.non_finite);
+                to[1] = static_cast<double>(report.saturated);
+                to[2] = report.valid_fraction;
+                to[3] = report.signal;
+                to[4] = report.contrast;
             }
         }
-        return py::make_tuple(floats, int8s, reports);
     }
+    return py::make_tuple(floats, int8s, reports);
+}
 
-    // Which pixels are used from now on; uint8 [channels], 1 = valid.
-    void set_mask(const py::handle& mask) {
-        const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(),
-                                         {static_cast<py::ssize_t>(core_.channels())});
-        const std::lock_guard<std::mutex> lock(mutex_);
-        core_.set_mask(static_cast<const std::uint8_t*>(valid.data()));
-    }
+void PreprocessorBinding::set_mask(const py::handle& mask) {
+    const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(),
+                                     {static_cast<py::ssize_t>(core_.channels())});
+    const std::lock_guard<std::mutex> lock(mutex_);
+    core_.set_mask(static_cast<const std::uint8_t*>(valid.data()));
+}
 
-    // Grid points that a spectrum without non-finite pixels gives a value, with the axis moved by `shift_nm`.
-    py::array grid_mask(double shift_nm) {
-        const std::vector<float> zeros(core_.channels());
-        const std::lock_guard<std::mutex> lock(mutex_);
-        core_.set_shift(shift_nm);
-        core_.take(zeros.data(), nullptr, std::numeric_limits<float>::quiet_NaN());
-        py::array_t<bool> mask(static_cast<py::ssize_t>(core_.points()));
-        std::copy_n(core_.grid_valid(), core_.points(), mask.mutable_data());
-        return std::move(mask);
-    }
+py::array PreprocessorBinding::grid_mask(double shift_nm) {
+    const std::vector<float> zeros(core_.channels());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    core_.set_shift(shift_nm);
+    core_.take(zeros.data(), nullptr, std::numeric_limits<float>::quiet_NaN());
+    py::array_t<bool> mask(static_cast<py::ssize_t>(core_.points()));
+    std::copy_n(core_.grid_valid(), core_.points(), mask.mutable_data());
+    return std::move(mask);
+}
 
-private:
-    static PreprocessSpec make_spec(const py::handle& wavelength, const py::handle& mask,
-                                    const py::handle& grid, std::vector<std::size_t> segment_points,
-                                    bool compress_sqrt, std::size_t smooth_window, std::size_t smooth_order,
-                                    std::size_t snip_half_window) {
-        const auto float64 = py::dtype::of<double>();
-        const auto axis = require_array(wavelength, "wavelength", float64, {-1});
-        const auto valid = require_array(mask, "mask", py::dtype::of<std::uint8_t>(), {axis.size()});
-        const auto points = require_array(grid, "grid", float64, {-1});
-        std::size_t sum = 0;
-        for (const std::size_t size : segment_points) {
-            sum += size;
-        }
-        if (axis.size() < 2 || points.size() < 1 || sum != static_cast<std::size_t>(points.size())) {
-            throw py::value_error("at least 2 pixels, 1 grid point, and segments that add up to the grid");
-        }
-        if (smooth_window > 0 && (smooth_window % 2 == 0 || smooth_window > kLargestSmoothWindow ||
-                                  smooth_order > kLargestSmoothOrder || smooth_order >= smooth_window)) {
-            throw py::value_error("an odd window of at most 101 pixels above its order of at most 5");
-        }
-        if (snip_half_window > kLargestSnipWindow) {
-            throw py::value_error("a half window of at most 1000 pixels");
-        }
-        return {to_vector<double>(axis),
-                to_vector<std::uint8_t>(valid),
-                to_vector<double>(points),
-                std::move(segment_points),
-                compress_sqrt,
-                smooth_window,
-                smooth_order,
-                snip_half_window};
-    }
-
-    Preprocessor core_;
-    std::mutex mutex_;
-};
+namespace {
 
 // -> (float32 [channels], number of values left out)
 py::tuple combine_binding(const py::handle& values) {

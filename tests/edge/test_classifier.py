@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import decimal
+import gc
 import math
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge.bundle import Bundle
-from libsedge.classifier import REASONS, Classifier, exp_table, real_softmax, softmax
+from libsedge.classifier import REASONS, Classifier, Decision, exp_table, real_softmax, softmax
 from libsedge.errors import AxisError, SpectrumError, UnknownIsaError
 from libsedge.preprocess import Preprocessor
 
@@ -108,6 +110,62 @@ def test_every_reason(opened: Bundle, classifier: Classifier) -> None:
         None,
         False,
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row.astype(np.float64),
+        lambda row: row.astype(">f4"),
+        lambda row: np.repeat(row, 2)[::2],
+        lambda row: np.frombuffer(b"0" + row.tobytes(), np.uint8)[1:].view(np.float32),
+        list,
+    ],
+    ids=["float64", "big-endian", "strided", "unaligned", "list"],
+)
+def test_a_spectrum_in_any_form_is_the_same_spectrum(
+    opened: Bundle, classifier: Classifier, change: Any
+) -> None:
+    """The compiled way takes nothing but what a source hands over; what it leaves is converted, then decided."""
+    row = plasma(1)[0]
+    core = classifier._core
+    assert core is not None
+    assert core.decide(change(row), None, 0.0, None, 2.0) is None
+    plain = core.decide(row, None, 0.0, None, 2.0)
+    assert plain is not None
+    assert isinstance(plain, Decision)
+    assert plain.label is not None
+    assert classifier.classify(change(row), distance_m=2.0) == plain
+
+
+def test_the_compiled_way_refuses_what_it_cannot_take(classifier: Classifier) -> None:
+    row, core = plasma(1)[0], classifier._core
+    assert core is not None
+    assert core.decide(row[:-1], None, 0.0, None, 1.0) is None
+    assert core.decide(row, np.zeros(3, np.float32), 0.0, None, 1.0) is None
+    assert core.decide(row, None, math.inf, None, 1.0) is None
+    with pytest.raises(TypeError):
+        core.decide(row, None, "far", None, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        core.decide(row)  # type: ignore[call-arg]
+
+
+def test_a_kept_decide_keeps_all_that_it_needs(opened: Bundle) -> None:
+    row = plasma(1)[0]
+    decide = Classifier(opened).bind(AXIS)._core.decide  # type: ignore[union-attr]
+    gc.collect()
+    assert decide(row, None, 0.0, None, 1.0) == Classifier(opened).bind(AXIS).classify(row, distance_m=1.0)
+
+
+def test_deciding_leaves_no_reference_behind(classifier: Classifier, opened: Bundle) -> None:
+    good, dim = plasma(1)[0], np.full(AXIS.size, 500.0, np.float32)
+    assert classifier.classify(dim).reason == "too_dim"
+    held = [good, dim, None, False, Decision, classifier.classify(good).label]
+    before = [sys.getrefcount(it) for it in held]
+    for _ in range(200):
+        classifier.classify(good)
+        classifier.classify(dim)
+    assert max(abs(sys.getrefcount(it) - n) for it, n in zip(held, before, strict=True)) < 50
 
 
 def test_mixed_block_keeps_its_order(classifier: Classifier) -> None:
