@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -137,8 +138,10 @@ def key() -> dict[str, str]:
     return {"generator": generator_digest(), "compiler": said.splitlines()[0], "plans": str(PLANS)}
 
 
-def _end_with(parent: int) -> None:
-    """A worker of a campaign that is killed ends too, instead of waiting for ever (Linux: PR_SET_PDEATHSIG)."""
+def _begin(parent: int) -> None:
+    """A worker ends with its campaign instead of waiting for ever (Linux: PR_SET_PDEATHSIG), and dies quietly of a
+    kernel that kills it, even where pytest has set faulthandler: the row says it."""
+    faulthandler.disable()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
@@ -146,7 +149,7 @@ def _end_with(parent: int) -> None:
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, initializer=_end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(jobs, initializer=_begin, initargs=(os.getpid(),))
 
 
 def _alone(seed: int) -> dict[int, Row]:
