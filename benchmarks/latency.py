@@ -1,14 +1,16 @@
-"""From a frame's arrival to its decision at 100 Hz: what the pipeline adds to preprocessing and inference.
+"""From a frame's arrival to its decision at 100 Hz: what the two runtimes add to preprocessing and inference.
 
     python benchmarks/latency.py                    make latency: the benchmark's net M on every vector kernel here
     python benchmarks/latency.py MODEL.sedge ...    these bundles too (keys of LIBSEDGE_HOME)
 
 Frames of as many channels as the net has inputs come over TCP from a process of its own on the other core, one every
-10 ms, with the journal on disk and acknowledgements, as in `libsedge run --source tcp:`. The pipeline has one core.
-Preprocessing and inference are those of the same frames, as `libsedge run` times them; what is left is the runtime:
-overhead = (arrival to decision) - preprocessing - inference, frame by frame. *Arrival* is when the source hands the
-frame over, *sent* when the other process begins to write it. A commit comes every 100 ms, after the decisions; beside
-it stands a raw fdatasync of as many bytes as one commit writes, in the same folder.
+10 ms: to the pipeline of `libsedge run`, with the journal on disk and acknowledgements, and to `libsedge-run`. Either
+has one core. Preprocessing and inference are those of the same frames, as the runtime times them; what is left is the
+runtime: overhead = (arrival to decision) - preprocessing - inference, frame by frame. *Arrival* is when the source
+hands the decoded frame over; *readable* is when the wait for the socket ended, before it is read and decoded, so
+`reading and overhead` is all that the process does for a frame but those two; *sent* is when the other process begins
+to write it. A commit comes every 100 ms, after the decisions; beside it stands a raw fdatasync of as many bytes as one
+commit writes, in the same folder.
 
 The sides run in blocks, in turn. build/latency/latency.json has the percentiles.
 """
@@ -26,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,7 @@ from libsedge.latency import Latency
 from libsedge.pipeline import Pipeline
 from libsedge.preprocess import PreprocessConfig
 from libsedge.sources.tcp import TcpSource
-from libsedge_native import reference, toolchain
+from libsedge_native import reference, runner, toolchain
 from libsedge_native.bundle_writer import BundleInfo, write_bundle
 from libsedge_native.generate import default_goldens, generate
 
@@ -54,14 +57,17 @@ WARM_UP = 30
 class EveryTime(Latency):
     """Keeps each time, not only its bucket."""
 
-    def __init__(self) -> None:
+    def __init__(self, readable: Callable[[], int] = lambda: 0) -> None:
         super().__init__()
         self.times: list[float] = []
-        #: when each was added, ns of the monotonic clock
+        #: when each was added, ns of the monotonic clock, and what `readable` said then
         self.at: list[int] = []
+        self.readable: list[int] = []
+        self._readable = readable
 
     def add(self, seconds: float) -> None:
         self.at.append(time.monotonic_ns())
+        self.readable.append(self._readable())
         super().add(seconds)
         self.times.append(seconds)
 
@@ -72,11 +78,13 @@ class Side:
 
     bundle: Bundle
     isa: str
+    runner: Path | None = None  # None: the Python runtime
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def name(self) -> str:
-        return f"{self.bundle.manifest['name']} on {self.isa}"
+        runtime = "libsedge run" if self.runner is None else "libsedge-run"
+        return f"{self.bundle.manifest['name']} on {self.isa}, {runtime}"
 
 
 def net_bundle(name: str, folder: Path) -> Bundle:
@@ -137,6 +145,60 @@ def fdatasyncs(file: Path, size: int, count: int) -> list[float]:
     return times
 
 
+class StampedPoller:
+    """A source's poller that notes when its last wait ended, ns of the monotonic clock."""
+
+    def __init__(self, poller: Any) -> None:
+        self._poller = poller
+        self.register, self.unregister = poller.register, poller.unregister
+        self.ended = 0
+
+    def poll(self, milliseconds: int) -> Any:
+        ready = self._poller.poll(milliseconds)
+        self.ended = time.monotonic_ns()
+        return ready
+
+
+def sending(port: int, channels: int, count: int, rate: float, core: int) -> subprocess.Popen[str]:
+    """The other process, on its core."""
+    command = [*("taskset", "-c", str(core)), sys.executable, __file__, "--send"]
+    return subprocess.Popen(
+        [*command, f"{port},{channels},{count},{rate}"], stdout=subprocess.PIPE, text=True
+    )
+
+
+def sent_at(sender: subprocess.Popen[str]) -> list[int]:
+    assert sender.stdout is not None
+    return list(json.loads(sender.stdout.read()))
+
+
+def runner_block(side: Side, count: int, rate: float, cores: list[int]) -> None:
+    """As `block`, through `libsedge-run`, which writes its lines to a file."""
+    assert side.runner is not None
+    channels = side.bundle.preprocess.points
+    with tempfile.TemporaryDirectory(dir=OUT) as folder, open(Path(folder, "lines"), "w+") as lines:
+        command = ["taskset", "-c", str(cores[0]), side.runner, "--source", "tcp:0", "--times"]
+        command += ["--isa", side.isa, "--count", str(count)]
+        with subprocess.Popen(command, stdout=lines, stderr=subprocess.PIPE, text=True) as runner:
+            assert runner.stderr is not None
+            port = int(runner.stderr.readline().rpartition(":")[2])
+            with sending(port, channels, count, rate, cores[-1]) as sender:
+                sent = sent_at(sender)
+        lines.seek(0)
+        found = [json.loads(line)["times_ns"] for line in lines.readlines()[:-1]]
+    if not count == len(found) == len(sent):
+        raise SystemExit(f"not {count} decisions by a model: {len(found)}")
+    for at, times in list(zip(sent, found, strict=True))[WARM_UP:]:
+        for name in ("preprocess", "inference"):
+            side.seconds[name].append(times[name] * 1e-9)
+        for name, begin in (
+            ("decision", times["arrived"]),
+            ("readable_to_decision", times["readable"]),
+            ("sent_to_decision", at),
+        ):
+            side.seconds[name].append((times["decided"] - begin) * 1e-9)
+
+
 def block(side: Side, count: int, rate: float, cores: list[int]) -> None:
     """`count` frames through a pipeline of their own; adds their times to `side`, without the first `WARM_UP`."""
     with tempfile.TemporaryDirectory(dir=OUT) as folder, contextlib.ExitStack() as stack:
@@ -145,15 +207,14 @@ def block(side: Side, count: int, rate: float, cores: list[int]) -> None:
         journal = Journal(Path(folder, "journal.db"), model=classifier.digest)
         stack.callback(journal.close)
         pipeline = Pipeline(source, classifier, journal, count=count)
-        decision = EveryTime()
+        poller = StampedPoller(source._poller)
+        source._poller = poller
+        decision = EveryTime(lambda: poller.ended)
         stages = {name: EveryTime() for name in pipeline.stages}
         pipeline.latency, pipeline.stages = decision, dict(stages)
-        command = [*("taskset", "-c", str(cores[-1])), sys.executable, __file__, "--send"]
-        command += [f"{source.port},{classifier.channels},{count},{rate}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sender:
+        with sending(source.port, classifier.channels or 0, count, rate, cores[-1]) as sender:
             report = pipeline.run()
-            assert sender.stdout is not None
-            sent = json.loads(sender.stdout.read())
+            sent = sent_at(sender)
         if not count == len(decision.times) == len(stages["inference"].times) == len(sent):
             raise SystemExit(f"not {count} decisions by a model: {report}")
         pages = Path(folder, "journal.db-wal")
@@ -163,9 +224,9 @@ def block(side: Side, count: int, rate: float, cores: list[int]) -> None:
         for name in ("queue", "preprocess", "inference"):
             seconds[name] += stages[name].times[WARM_UP:]
         seconds["decision"] += decision.times[WARM_UP:]
-        seconds["sent_to_decision"] += [
-            (at - begin) * 1e-9 for at, begin in zip(decision.at, sent, strict=True)
-        ][WARM_UP:]
+        for name, begins in (("sent_to_decision", sent), ("readable_to_decision", decision.readable)):
+            spans = [(at - begin) * 1e-9 for at, begin in zip(decision.at, begins, strict=True)]
+            seconds[name] += spans[WARM_UP:]
         seconds["commit"] += commits
         seconds["fdatasync"] += fdatasyncs(
             Path(folder, "raw"), max(4096, written // len(commits)), len(commits) // 2
@@ -173,28 +234,38 @@ def block(side: Side, count: int, rate: float, cores: list[int]) -> None:
 
 
 def summary(side: Side) -> dict[str, Any]:
-    """Percentiles, us, and the two figures: overhead / inference by medians, and p99 / p50 of the decision."""
+    """Percentiles, us, and the figures: overhead / inference by medians, without and with reading and decoding, and
+    p99 / p50 of the decision."""
     every = {name: np.array(times) * 1e6 for name, times in side.seconds.items()}
-    every["overhead"] = every["decision"] - every["preprocess"] - every["inference"]
+    steps = every["preprocess"] + every["inference"]
+    every["overhead"] = every["decision"] - steps
+    every["reading_and_overhead"] = every["readable_to_decision"] - steps
     found: dict[str, Any] = {"net": side.name, "frames": len(every["decision"])}
     for name, times in every.items():
         found[name] = {f"p{p:g}_us": round(float(np.percentile(times, p)), 1) for p in (50, 90, 99)}
-    found["overhead_over_inference"] = round(found["overhead"]["p50_us"] / found["inference"]["p50_us"], 3)
+    inference = found["inference"]["p50_us"]
+    for name in ("overhead", "reading_and_overhead"):
+        found[f"{name}_over_inference"] = round(found[name]["p50_us"] / inference, 3)
     found["decision_p99_over_p50"] = round(found["decision"]["p99_us"] / found["decision"]["p50_us"], 3)
     return found
 
 
+COLUMNS = (
+    *("preprocess", "inference", "overhead", "reading_and_overhead", "decision", "sent_to_decision"),
+    *("commit", "fdatasync"),
+)
+RATIOS = ("overhead_over_inference", "reading_and_overhead_over_inference", "decision_p99_over_p50")
+
+
 def text_of(rows: list[dict[str, Any]]) -> str:
-    columns = ("preprocess", "inference", "overhead", "decision", "sent_to_decision", "commit", "fdatasync")
-    lines = [
-        "| net | "
-        + " | ".join(f"{name} p50 / p99" for name in columns)
-        + " | overhead / inference | p99 / p50 |"
-    ]
-    lines.append("|" + "---|" * (len(columns) + 3))
+    lines = [f"| net | {' | '.join(f'{name} p50 / p99' for name in COLUMNS)} | {' | '.join(RATIOS)} |"]
+    lines.append("|" + "---|" * (1 + len(COLUMNS) + len(RATIOS)))
     for row in rows:
-        cells = [f"{row[name]['p50_us']:.0f} / {row[name]['p99_us']:.0f}" for name in columns]
-        cells += [f"{row['overhead_over_inference']:.2f}", f"{row['decision_p99_over_p50']:.2f}"]
+        cells = [
+            f"{row[name]['p50_us']:.0f} / {row[name]['p99_us']:.0f}" if name in row else ""
+            for name in COLUMNS
+        ]
+        cells += [f"{row[name]:.2f}" for name in RATIOS]
         lines.append(f"| {row['net']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -220,7 +291,7 @@ def main(
     rate: float,
     sender: str | None,
 ) -> None:
-    """Measure what the pipeline adds to preprocessing and inference, from a frame's arrival to its decision."""
+    """Measure what the runtimes add to preprocessing and inference, from a frame's arrival to its decision."""
     if sender is not None:
         port, channels, count, hz = sender.split(",")
         return send(int(port), int(channels), int(count), float(hz))
@@ -229,15 +300,19 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         opened = [net_bundle(name, Path(folder)) for name in names] + [Bundle.open(file) for file in bundles]
         os.sched_setaffinity(0, cores[:1])
-        sides = [
-            Side(bundle, isa)
-            for bundle in opened
-            for isa, runs in bundle.model().isas
-            if runs and (isa in isas or (not isas and isa != "scalar"))
-        ]
+        sides = []
+        for number, bundle in enumerate(opened):
+            chosen = [
+                isa
+                for isa, runs in bundle.model().isas
+                if runs and (isa in isas or (not isas and isa != "scalar"))
+            ]
+            program = Path(folder, f"run-{number}")
+            runner.build(bundle, program, isas=tuple(isa for isa in chosen if isa != "scalar"))
+            sides += [Side(bundle, isa, which) for isa in chosen for which in (None, program)]
         for number in range(rounds):
             for side in sides if number % 2 == 0 else reversed(sides):
-                block(side, frames, rate, cores)
+                (block if side.runner is None else runner_block)(side, frames, rate, cores)
             print(f"{number + 1} of {rounds}", flush=True)
     rows = [summary(side) for side in sides]
     document = {

@@ -1,5 +1,7 @@
 #include "decide.h"
 
+#include "clock.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -44,7 +46,8 @@ Decider::Decider(const Constants& c, const char* isa, const Corrections& correct
       drift_(c.wavelength_nm, c.channels), finder_(c.channels), used_(c.mask, c.mask + c.channels),
       wanted_(c.channels), dark_(c.channels), counts_(c.channels), probabilities_(c.classes) {
     const auto valid = std::count(c.mask, c.mask + c.channels, std::uint8_t{1});
-    saturated_limit_ = c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1));
+    limits_ = {c.min_contrast,
+               c.max_saturated_fraction * static_cast<double>(std::max<std::ptrdiff_t>(valid, 1))};
 }
 
 std::uint32_t Decider::constants_crc() const {
@@ -140,6 +143,7 @@ const char* Decider::check_corrections() const {
 }
 
 Decision Decider::decide(const FrameView& frame) {
+    const std::uint64_t start = now_ns();
     to_float(frame, counts_.data());
     const float* dark = has_dark_ ? dark_.data() : nullptr;
     if (corrections_.follow_drift) {
@@ -148,20 +152,15 @@ Decision Decider::decide(const FrameView& frame) {
     preprocessor_.set_shift(drift_.shift_nm());
     preprocessor_.take(counts_.data(), dark, constants_.saturation);
     Decision decision{};
-    const PreprocessReport report = preprocessor_.report();
-    if (report.non_finite > 0) {
-        decision.reason = "non_finite";
-    } else if (report.valid_fraction <= 0.0) {
-        decision.reason = "all_masked";
-    } else if (static_cast<double>(report.saturated) > saturated_limit_) {
-        decision.reason = "saturated";
-    } else if (!(report.contrast >= constants_.min_contrast)) {
-        decision.reason = "too_dim";
+    decision.reason = unusable(preprocessor_.report(), limits_);
+    if (decision.reason != nullptr) {
+        decision.spent.preprocess = now_ns() - start;
     } else {
         decision.ran = true;
         decision.index = network_.decide(preprocessor_, probabilities_.data());
         decision.confidence = probabilities_[decision.index];
         decision.probabilities = probabilities_.data();
+        decision.spent = {network_.prepared_ns() - start, network_.inferred_ns() - network_.prepared_ns()};
         decision.reason = decision.confidence >= constants_.min_confidence ? nullptr : "low_confidence";
     }
     return decision;

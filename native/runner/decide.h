@@ -6,11 +6,17 @@
 #include "instrument.h"
 #include "network.h"
 #include "preprocess.h"
+#include "quality.h"
 #include "stream_decoder.h"
 
 #include <vector>
 
 namespace sedge::runner {
+
+// Of a decision, ns; 0 for what was not needed.
+struct Spent {
+    std::uint64_t preprocess, inference;
+};
 
 struct Decision {
     const char* reason;          // null: accepted
@@ -18,6 +24,7 @@ struct Decision {
     std::size_t index;           // the first of the largest logits
     double confidence;           // its probability
     const double* probabilities; // [classes]; valid until the next decision
+    Spent spent;
 };
 
 // All off by default.
@@ -63,7 +70,7 @@ private:
     std::vector<std::uint8_t> used_; // pixels: the mask without those left out
     std::vector<std::uint8_t> wanted_;
     std::size_t bad_pixels_ = 0;
-    double saturated_limit_;
+    Limits limits_;
     bool has_dark_ = false;
     std::vector<float> dark_;
     std::vector<float> counts_;

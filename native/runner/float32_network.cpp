@@ -1,4 +1,5 @@
 // The bundle is float32.
+#include "clock.h"
 #include "crc32c.h"
 #include "network.h"
 #include "softmax.h"
@@ -44,7 +45,9 @@ void Network::add_constants(ValueCrc* crc) const { crc->add(float32_constants.te
 std::size_t Network::decide(const Preprocessor& preprocessor, double* probabilities) {
     State& its = *state_;
     preprocessor.reals(its.input.data());
+    prepared_ns_ = now_ns();
     sedge_run_f32(&its.model, its.input.data(), its.logits.data());
+    inferred_ns_ = now_ns();
     return its.decide(its.logits.data(), probabilities);
 }
 

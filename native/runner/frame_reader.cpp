@@ -4,8 +4,6 @@
 #include "messages.h"
 #include "packet_reader.h"
 
-#include <ctime>
-
 namespace sedge::runner {
 namespace {
 
@@ -77,12 +75,6 @@ Count decode_message(const std::uint8_t* data, std::size_t size, std::uint32_t m
         break;
     }
     return kHeader;
-}
-
-double now_s() {
-    timespec t{};
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 } // namespace sedge::runner

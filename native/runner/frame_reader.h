@@ -48,9 +48,6 @@ std::unique_ptr<FrameReader> make_reader(Carrier carrier, std::uint32_t max_chan
 Count decode_message(const std::uint8_t* data, std::size_t size, std::uint32_t max_channels,
                      FrameView* frame);
 
-// Seconds of the monotonic clock.
-double now_s();
-
 } // namespace sedge::runner
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef LIBSEDGE_RUNNER_INPUT_H
 #define LIBSEDGE_RUNNER_INPUT_H
 
+#include "clock.h"
 #include "endpoint.h"
 #include "frame_reader.h"
 #include "ledger.h"
@@ -50,6 +51,8 @@ public:
 
     // The run ends now: what was cut off in the middle of a frame is refused.
     void cut_off();
+
+    double turned_at() const { return turned_at_; } // when the last wait ended
 
     const Numbers& numbers() const { return numbers_; }
     const Counts& counts() const { return counts_; } // of all streams so far

@@ -1,4 +1,5 @@
 // The bundle is int8.
+#include "clock.h"
 #include "crc32c.h"
 #include "network.h"
 #include "softmax.h"
@@ -47,7 +48,9 @@ void Network::add_constants(ValueCrc* crc) const {
 std::size_t Network::decide(const Preprocessor& preprocessor, double* probabilities) {
     State& its = *state_;
     preprocessor.integers(int8_constants.scale, int8_constants.zero_point, its.input.data());
+    prepared_ns_ = now_ns();
     sedge_run(&its.model, its.input.data(), its.logits.data());
+    inferred_ns_ = now_ns();
     return its.decide(its.logits.data(), probabilities);
 }
 

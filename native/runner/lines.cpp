@@ -51,7 +51,8 @@ bool has(Input::Kind kind, std::size_t count) {
 
 Lines::Lines(const Constants& constants) : constants_(constants), line_(line_bytes(constants)) {}
 
-JsonLine& Lines::frame(const FrameView& frame, const char* role, const Decision* decision, bool bad_dark) {
+JsonLine& Lines::frame(const FrameView& frame, const char* role, const Decision* decision, bool bad_dark,
+                       const Times* times) {
     line_.open(nullptr, '{');
     line_.integer("stream", frame.stream_id);
     line_.integer("epoch", frame.epoch);
@@ -66,6 +67,15 @@ JsonLine& Lines::frame(const FrameView& frame, const char* role, const Decision*
     verdict(decision, bad_dark);
     line_.string("model", constants_.digest);
     line_.integer("frame_crc", wire_crc(frame));
+    if (times != nullptr) {
+        line_.open("times_ns", '{');
+        line_.integer("readable", times->readable);
+        line_.integer("arrived", times->arrived);
+        line_.integer("preprocess", decision->spent.preprocess);
+        line_.integer("inference", decision->spent.inference);
+        line_.integer("decided", times->decided);
+        line_.close('}');
+    }
     line_.close('}');
     return line_;
 }

@@ -9,13 +9,21 @@
 
 namespace sedge::runner {
 
+// Of a frame, ns of the monotonic clock: when the wait ended that found its last bytes, when it was decoded,
+// when it was decided.
+struct Times {
+    std::uint64_t readable, arrived, decided;
+};
+
 // Each call fills one line; it is to be written before the next one.
 class Lines {
 public:
     explicit Lines(const Constants& constants);
 
     // `decision` null: none is made about a dark or passive frame; `bad_dark`: a dark that cannot be used.
-    JsonLine& frame(const FrameView& frame, const char* role, const Decision* decision, bool bad_dark);
+    // `times` null: not asked for.
+    JsonLine& frame(const FrameView& frame, const char* role, const Decision* decision, bool bad_dark,
+                    const Times* times);
 
     JsonLine& account(const Ledger& ledger, const Input& input, const Decider& decider);
 

@@ -60,6 +60,10 @@ public:
 private:
     // One frame of the stream; false: stop.
     bool take(const FrameView& frame) {
+        if (options_.times) {
+            times_.readable = static_cast<std::uint64_t>(1e9 * input_.turned_at());
+            times_.arrived = now_ns();
+        }
         if (!bound_) {
             stream_ = frame.stream_id;
             bound_ = true;
@@ -95,6 +99,9 @@ private:
             }
         }
         const Decision decision = decider_.decide(frame);
+        if (options_.times) {
+            times_.decided = now_ns();
+        }
         report(frame, "light", &decision, false);
         return go_on();
     }
@@ -105,7 +112,8 @@ private:
     }
 
     void report(const FrameView& frame, const char* role, const Decision* decision, bool bad_dark) {
-        if (lines_.frame(frame, role, decision, bad_dark).write_to(STDOUT_FILENO, &stop_requested)) {
+        const Times* times = options_.times && decision != nullptr ? &times_ : nullptr;
+        if (lines_.frame(frame, role, decision, bad_dark, times).write_to(STDOUT_FILENO, &stop_requested)) {
             ledger_.finish(End::reported);
             return;
         }
@@ -125,6 +133,7 @@ private:
     bool bound_ = false;
     std::uint32_t stream_ = 0;
     std::uint64_t classified_ = 0;
+    Times times_{};
     const char* fault_ = nullptr;
 };
 

@@ -38,6 +38,10 @@ public:
     // logits.
     std::size_t decide(const Preprocessor& preprocessor, double* probabilities);
 
+    // When the last decide() had the net's input, and its output: now_ns().
+    std::uint64_t prepared_ns() const { return prepared_ns_; }
+    std::uint64_t inferred_ns() const { return inferred_ns_; }
+
     // Whether the last decide() was about this input, CRC-32C of its bytes, little-endian.
     bool input_was(std::uint32_t crc) const;
 
@@ -49,6 +53,8 @@ public:
 private:
     struct State;
     std::unique_ptr<State> state_;
+    std::uint64_t prepared_ns_ = 0;
+    std::uint64_t inferred_ns_ = 0;
 };
 
 } // namespace sedge::runner

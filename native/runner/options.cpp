@@ -26,6 +26,7 @@ const char kUsage[] =
     "  --max-channels N   a frame that claims more is damaged (65536)\n"
     "  --follow-drift     follow the wavelength axis by lines of Mg, Ca and Na\n"
     "  --bad-pixels SIGMA leave pixels out that stand off by so much in a dark frame (3 to 1000)\n"
+    "  --times            say of every decision how long it took, and when\n"
     "  --check            run the start checks, say what is linked in, and stop\n";
 
 // Options of `libsedge run` that are about several frames.
@@ -55,6 +56,10 @@ int mistake(const char* what, const char* why) {
 int parse(int argc, char** argv, Options* options) {
     for (int i = 1; i < argc; ++i) {
         const char* name = argv[i];
+        if (std::strcmp(name, "--times") == 0) {
+            options->times = true;
+            continue;
+        }
         if (std::strcmp(name, "--check") == 0) {
             options->check = true;
             continue;

@@ -21,6 +21,7 @@ struct Options {
     double idle_exit_s = 0.0; // 0 = never
     double idle_s = 10.0;
     bool check = false;
+    bool times = false;
     Corrections corrections;
 };
 

@@ -1,5 +1,7 @@
 #include "packet_reader.h"
 
+#include "clock.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>

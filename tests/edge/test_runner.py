@@ -142,6 +142,23 @@ def test_stalled_peer_is_cut_off_and_a_ninth_is_refused(program: Path) -> None:
     )
 
 
+def test_times_say_when_and_how_long(program: Path) -> None:
+    data, dim = light(20), encode(Frame(STREAM, 0, 20, 0, 0, 0, 0, np.full(AXIS_NM.size, 500, np.uint16)))
+    before = time.monotonic_ns()
+    rows = run_stdin(program, data + dim, "--times").rows
+    after = time.monotonic_ns()
+    assert len(rows) == 21
+    for row in rows:
+        times = row["times_ns"]
+        assert before < times["readable"] <= times["arrived"] < times["decided"] < after
+        assert times["preprocess"] > 0
+        assert (times["inference"] > 0) == (row["label"] is not None)
+        assert times["preprocess"] + times["inference"] <= times["decided"] - times["arrived"]
+    assert rows[-1]["reason"] == "too_dim"
+    plain = run_stdin(program, data + dim).rows
+    assert plain == [{name: row[name] for name in row if name != "times_ns"} for row in rows]
+
+
 def test_what_the_end_cuts_off_is_counted(program: Path) -> None:
     process, port = listening(program)
     with socket.create_connection(("127.0.0.1", port)) as sock:
