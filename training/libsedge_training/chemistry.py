@@ -32,8 +32,8 @@ GAPS = (
 )
 CONFIG = fit.TrainConfig(
     net="chemistry",
-    epochs=12,
-    patience=12,
+    epochs=10,
+    patience=10,
     batch=128,
     lr=2e-3,
     test_specimens=400,

@@ -108,7 +108,7 @@ NETS: dict[str, NetSpec] = {
     "large": NetSpec("large", _LARGE, head="dense", hidden=64),
     "m-fc": NetSpec("m-fc", _M, dropout=0.5, head="dense", hidden=128),
     "paper": NetSpec("paper", _PAPER, dropout=0.5, head="dense", hidden=128),
-    "chemistry": NetSpec("chemistry", _MEDIUM, dropout=0.4, head="dense", hidden=128, points=5000),
+    "chemistry": NetSpec("chemistry", _MEDIUM, dropout=0.2, head="dense", hidden=128, points=5000),
 }
 
 
