@@ -33,6 +33,10 @@ STEP = 0.8e-5
 #: libskit leaves out lines and wings below this share of the strongest line; where it saturates, weak ones count
 _ACCURACY = 1e-9
 _THIN_M = 1e-11
+#: of a kappa kept as float32: 1e-20 m^2 would be too near its least number
+_UNIT = 1e20
+#: wavelengths at once: what they need stays in the processor's cache
+_BLOCK = 4096
 _FWHM_OVER_SIGMA = np.sqrt(8 * np.log(2))
 
 
@@ -117,7 +121,7 @@ def _wavelengths(low: float, high: float) -> np.ndarray:
 
 @lru_cache(maxsize=200)
 def _table(element: str, low: float, high: float) -> list[tuple[torch.Tensor, float]]:
-    """`_kappa` in every zone, times 1e20: within float32's range; 2 MB an element."""
+    """`_kappa` in every zone, times `_UNIT`; 2 MB an element."""
     libskit, nm = plasma._libskit(), _wavelengths(low, high)
     usual = libskit.get_accuracy()
     libskit.set_accuracy(_ACCURACY)
@@ -125,7 +129,7 @@ def _table(element: str, low: float, high: float) -> list[tuple[torch.Tensor, fl
         found = [_kappa(nm, element, t, n) for t, n, _ in _zone_states(zones.ZonesConfig())]
     finally:
         libskit.set_accuracy(usual)
-    return [(torch.from_numpy((1e20 * kappa).astype(np.float32)), charge) for kappa, charge in found]
+    return [(torch.from_numpy((_UNIT * kappa).astype(np.float32)), charge) for kappa, charge in found]
 
 
 class ZoneLight:
@@ -171,15 +175,20 @@ class ZoneLight:
         elements = sorted({e for one in shares for e, share in one.items() if share > 0})
         tables = [_table(e, *self._range) for e in elements]
         atoms = torch.tensor([[one.get(e, 0.0) for e in elements] for one in shares], dtype=torch.float64)
-        emitted = []  # over what a black body emits
+        columns = []  # m^-2 of every composition and element, in units of `_table`
         for z, (_, density, length) in enumerate(self._states):
             charge = torch.tensor([table[z][1] for table in tables], dtype=torch.float64)
-            columns = atoms * (density * length * 1e-20 / (atoms @ charge))[:, None]
-            depth = columns.float() @ torch.stack([table[z][0] for table in tables])
-            emitted.append(depth.neg_().expm1_().neg_())
-        core, rim, periphery = emitted
-        lines = self._black[0] * core * (1 - rim) + self._black[1] * rim
-        lines += c.periphery_weight * self._black[2] * periphery
+            columns.append((atoms * (density * length / _UNIT / (atoms @ charge))[:, None]).float())
+        lines = torch.empty(len(shares), self._nm.size)
+        for start in range(0, self._nm.size, _BLOCK):
+            here = slice(start, start + _BLOCK)
+            core, rim, periphery = (
+                (column @ torch.stack([table[z][0][here] for table in tables])).neg_().expm1_().neg_()
+                for z, column in enumerate(columns)
+            )  # what is emitted over what a black body emits
+            black = [light[here] for light in self._black]
+            core.mul_(1 - rim).mul_(black[0]).addcmul_(rim, black[1])
+            lines[:, here] = core.addcmul_(periphery, black[2], value=c.periphery_weight)
         return np.asarray(c.scale * ((self._bins @ lines.numpy().T).T + self._early), np.float32)
 
 
