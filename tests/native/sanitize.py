@@ -116,14 +116,18 @@ def check_runner(streams: int, folder: Path) -> int:
 
 
 def check_inputs(program: Path, seed: int, garbage: bytes) -> int:
-    """The same program fed in packets over TCP and in blocks over a pseudo-terminal; how many bytes it read."""
+    """The same program fed in packets over TCP, in blocks over a pseudo-terminal and in signed datagrams; how many
+    bytes it read."""
     import runner_tools
+    from libsedge.frame_key import FrameKey
     from libsedge.senders.serial import Blocks
-    from libsedge.senders.truth import UnitTruth, damaged_units
+    from libsedge.senders.truth import Whole
 
-    blocks = garbage + b"".join(
-        damaged_units(runner_tools.frames(30, seed), Blocks(), 0.5, seed, UnitTruth())
-    )
+    blocks = garbage + b"".join(runner_tools.units(Blocks(), 0.5, seed, 30))
+    key = program.with_name("key")
+    key.touch(mode=0o600)
+    key.write_text(f"hmac-sha256 {'2a' * 32}\n")
+    datagrams = [garbage, *runner_tools.units(Whole(FrameKey(b"*" * 32)), 0.5, seed, 30)] * 2
     packets = runner_tools.odd_packets(seed) + garbage
     with runner_tools.running(program, "--source", "ccsds:tcp:0", "--follow-drift") as (process, end):
         runner_tools.send_tcp(runner_tools.address_of(process), packets)
@@ -133,10 +137,13 @@ def check_inputs(program: Path, seed: int, garbage: bytes) -> int:
         line.send(blocks)
         told.append(end())
     line.close()
+    with runner_tools.running(program, "--source", "udp:0", "--hmac-key", key) as (process, end):
+        runner_tools.send_datagrams(runner_tools.address_of(process), datagrams)
+        told.append(end())
     for said in told:
         if said.code != 0 or said.stderr:
             raise Reported(f"{program} ended with {said.code}:\n{said.stderr}")
-    return len(packets) + len(blocks)
+    return len(packets) + len(blocks) + sum(map(len, datagrams))
 
 
 def main() -> int:
