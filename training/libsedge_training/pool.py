@@ -8,6 +8,7 @@ need to read the spectra under the same path.
 from __future__ import annotations
 
 import os
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
@@ -24,8 +25,10 @@ class Keyed(Protocol):
 
 Task = TypeVar("Task", bound=Keyed)
 Function = Callable[..., dict[str, Any]]
-#: a task whose worker was killed this often is given up
+#: a task whose worker was killed more often than this is given up
 ALLOWED_KILLS = 3
+#: without a task that ended for this long it is asked whether there still is a worker; twice without one is the end
+PATIENCE_S = 60.0
 # One thread a worker: the work is parallel over runs.
 _ENVIRONMENT = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -63,8 +66,10 @@ class Here(Pool):
 class Dask(Pool):
     """Dask: `workers` processes of this machine on the loopback interface, or the scheduler at `address`.
 
-    A worker that is killed is replaced and its task begins again, up to ALLOWED_KILLS times. ConfigError where
-    the scheduler cannot be reached or has no worker.
+    A worker that is killed is replaced and its tasks begin again, up to ALLOWED_KILLS times. Dask holds a kill against
+    every task that the worker had been given, also those that only waited there, so what it gives up is run once more,
+    alone, after all others: who is killed then has killed its worker. ConfigError where the scheduler cannot be reached
+    or has no worker.
     """
 
     def __init__(self, workers: int, address: str | None = None) -> None:
@@ -79,7 +84,13 @@ class Dask(Pool):
             ) from missing
 
         self._cluster = None
-        dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_KILLS})
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": ALLOWED_KILLS,
+                # or a worker that is on its way back 15 s after a kill, on a busy machine, is sent away for good
+                "distributed.deploy.lost-worker-timeout": "1 day",
+            }
+        )
         if address is None:
             dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT})
             self._cluster = LocalCluster(
@@ -103,27 +114,58 @@ class Dask(Pool):
     def run(
         self, function: Function, tasks: Sequence[Task], *arguments: Any
     ) -> Iterator[tuple[Task, dict[str, Any]]]:
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
 
-        futures = {
-            self._client.submit(function, task, *arguments, key=f"{task.key}-{number}", pure=False): task
-            for number, task in enumerate(tasks)
-        }
+        run = uuid.uuid4().hex  # a scheduler takes two tasks of one key for one task, whoever they are from
+
+        def submit(task: Task, name: str) -> Any:
+            return self._client.submit(function, task, *arguments, key=f"{task.key}-{name}-{run}", pure=False)
+
+        futures = {submit(task, str(number)): task for number, task in enumerate(tasks)}
+        suspects = []
         try:
-            for future in as_completed(list(futures)):
-                task = futures.pop(future)
+            for task, future in self._ended(futures):
+                try:
+                    row = future.result()
+                except KilledWorker:
+                    suspects.append(task)
+                    continue
+                yield task, row
+            for suspect in suspects:
+                futures[submit(suspect, "alone")] = suspect
+                ((task, future),) = self._ended(futures)
                 try:
                     row = future.result()
                 except KilledWorker as wrong:
                     raise SedgeError(
-                        f"its worker was killed {ALLOWED_KILLS + 1} times (out of memory?); finished work is "
-                        "kept, call again",
+                        f"its worker was killed {ALLOWED_KILLS + 1} times while it ran alone (out of memory?); "
+                        "finished work is kept, call again",
                         field="task",
                         value=task.key,
                     ) from wrong
                 yield task, row
         finally:
             self._client.cancel(list(futures))
+
+    def _ended(self, futures: dict[Any, Task]) -> Iterator[tuple[Task, Any]]:
+        """Takes out every future as it ends. SedgeError where no worker of this machine is left: one that is killed
+        while it starts is not replaced by Dask. (A scheduler elsewhere may get workers again: it is waited for.)"""
+        from distributed import as_completed
+
+        gone = False
+        while futures:
+            try:
+                for future in as_completed(list(futures), timeout=PATIENCE_S):
+                    gone = False
+                    yield futures.pop(future), future
+            except TimeoutError:
+                was, gone = gone, not self._client.scheduler_info(n_workers=-1)["workers"]
+                if self._cluster is not None and was and gone:
+                    raise SedgeError(
+                        "no worker is left; finished work is kept, call again",
+                        field="jobs",
+                        value=self.workers,
+                    ) from None
 
     def __exit__(self, *wrong: object) -> None:
         self._client.close()
