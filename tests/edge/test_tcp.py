@@ -18,89 +18,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import served
 from libsedge.errors import SourceError
 from libsedge.frame import Frame, encode
-from libsedge.journal import Journal
 from libsedge.ledger import Key
-from libsedge.pipeline import Pipeline
-from libsedge.report import Report
 from libsedge.senders.tcp import send
 from libsedge.senders.truth import Truth, damaged
 from libsedge.sources.tcp import ACK_BYTES, TcpSource, decode_acks, encode_ack
-from mean_classifier import CHANNELS, MeanClassifier
-
-
-def frames(n: int, channels: int = CHANNELS, seed: int = 0) -> list[Frame]:
-    rng = np.random.default_rng(seed)
-    return [
-        Frame(77, 0, i, 10**18 + i, 50, 3000, 0, rng.integers(0, 400, channels).astype(np.uint16))
-        for i in range(n)
-    ]
-
-
-class Server:
-    """A pipeline on a TCP source, run by a thread; `finish` stops it and gives its report."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        delay_s: float = 0.0,
-        channels: int = CHANNELS,
-        capacity: int = 64,
-        **options: Any,
-    ) -> None:
-        self.source = TcpSource(0, **options)
-        self.port = self.source.port
-        self.report: Report | None = None
-        self.error: BaseException | None = None
-        self._path, self._delay_s, self._channels, self._capacity = path, delay_s, channels, capacity
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    def _run(self) -> None:
-        journal = Journal(self._path)
-        try:
-            classifier = MeanClassifier(self._delay_s)
-            classifier.channels = self._channels
-            self.pipeline = Pipeline(
-                self.source, classifier, journal, batch=16, interval_s=0.02, capacity=self._capacity
-            )
-            self._ready.set()
-            self.report = self.pipeline.run()
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._ready.set()
-            journal.close()
-
-    def finish(self) -> Report:
-        self.pipeline.stop()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        if self.error is not None:
-            raise self.error
-        assert self.report is not None
-        return self.report
+from mean_classifier import CHANNELS
+from served import Served, frames, rows
 
 
 @contextmanager
-def serving(path: Path, **options: Any) -> Iterator[Server]:
-    server = Server(path, **options)
-    try:
-        yield server
-    finally:
-        server.pipeline.stop()
-        server._thread.join(20)
-
-
-def rows(path: Path) -> dict[int, tuple[str | None, int]]:
-    journal = Journal(path)
-    found = {row.key.sequence: (row.label, row.time_ns) for row in journal}
-    journal.close()
-    return found
+def serving(
+    path: Path, *, delay_s: float = 0.0, channels: int = CHANNELS, capacity: int = 64, **options: Any
+) -> Iterator[tuple[Served, int]]:
+    """`served.serving` of a TCP source with ``options``, and its port."""
+    source = TcpSource(0, **options)
+    with served.serving(path, source, channels=channels, delay_s=delay_s, capacity=capacity) as server:
+        yield server, source.port
 
 
 @pytest.mark.parametrize(
@@ -108,9 +44,9 @@ def rows(path: Path) -> dict[int, tuple[str | None, int]]:
 )
 def test_counts_equal_the_truth(tmp_path: Path, damage: float, seed: int) -> None:
     truth, sent = Truth(), frames(400)
-    with serving(tmp_path / "run.db") as server:
+    with serving(tmp_path / "run.db") as (server, port):
         acknowledged, records, _ = send(
-            "127.0.0.1", server.port, damaged(sent, damage, seed, truth), truth, rate_hz=None, wait_s=20
+            "127.0.0.1", port, damaged(sent, damage, seed, truth), truth, rate_hz=None, wait_s=20
         )
         report = server.finish()
     table, ledger = truth.table(), report.ledger
@@ -146,8 +82,8 @@ def test_full_size_frames_in_odd_pieces(tmp_path: Path) -> None:
     sent = frames(40, channels=5400)
     data = b"".join(encode(frame) for frame in sent)
     rng = random.Random(0)
-    with serving(tmp_path / "run.db", channels=5400) as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", channels=5400) as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         while data:
             cut = rng.randrange(1, 30_000)
             peer.sendall(data[:cut])
@@ -160,7 +96,7 @@ def test_full_size_frames_in_odd_pieces(tmp_path: Path) -> None:
 def read_acks(peer: socket.socket, count: int, timeout: float = 10.0) -> list[Key]:
     """Exactly `count` acknowledgements, or those that came in time."""
     peer.settimeout(timeout)
-    buffer, keys = bytearray(), []
+    buffer, keys = bytearray(), list[Key]()
     while len(keys) < count:
         try:
             data = peer.recv(4096)
@@ -175,11 +111,11 @@ def read_acks(peer: socket.socket, count: int, timeout: float = 10.0) -> list[Ke
 
 def test_sent_again_is_acknowledged_again(tmp_path: Path) -> None:
     for run in range(2):
-        with serving(tmp_path / "run.db") as server:
+        with serving(tmp_path / "run.db") as (server, port):
             for connection in range(2):
                 truth = Truth()
                 acknowledged, _, _ = send(
-                    "127.0.0.1", server.port, damaged(frames(30), 0, 0, truth), truth, rate_hz=None, wait_s=20
+                    "127.0.0.1", port, damaged(frames(30), 0, 0, truth), truth, rate_hz=None, wait_s=20
                 )
                 assert acknowledged == 30, (run, connection)
             report = server.finish()
@@ -190,13 +126,13 @@ def test_sent_again_is_acknowledged_again(tmp_path: Path) -> None:
 
 def test_several_peers_at_once(tmp_path: Path) -> None:
     everything = frames(120)
-    with serving(tmp_path / "run.db") as server:
+    with serving(tmp_path / "run.db") as (server, port):
         truths = [Truth() for _ in range(4)]
         results: list[int] = [0] * 4
 
         def one(i: int) -> None:
             pieces = damaged(everything[i::4], 0.2, i, truths[i])
-            results[i] = send("127.0.0.1", server.port, pieces, truths[i], rate_hz=None, wait_s=20)[0]
+            results[i] = send("127.0.0.1", port, pieces, truths[i], rate_hz=None, wait_s=20)[0]
 
         threads = [threading.Thread(target=one, args=(i,)) for i in range(4)]
         for thread in threads:
@@ -211,10 +147,10 @@ def test_several_peers_at_once(tmp_path: Path) -> None:
 
 def test_peer_that_stalls_in_a_frame_is_cut_off_and_others_go_on(tmp_path: Path) -> None:
     sent = frames(3)
-    with serving(tmp_path / "run.db", idle_s=0.3) as server:
-        stalled = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", idle_s=0.3) as (server, port):
+        stalled = socket.create_connection(("127.0.0.1", port))
         stalled.sendall(encode(sent[0]) + encode(sent[1])[:-3])
-        quiet = socket.create_connection(("127.0.0.1", server.port))  # silent between frames: may stay
+        quiet = socket.create_connection(("127.0.0.1", port))  # silent between frames: may stay
         quiet.sendall(encode(sent[2]))
         assert read_acks(quiet, 1) == [Key(77, 0, 2)]
         assert read_acks(stalled, 1) == [Key(77, 0, 0)]
@@ -234,8 +170,8 @@ def test_peer_that_stalls_in_a_frame_is_cut_off_and_others_go_on(tmp_path: Path)
 
 def test_peer_that_trickles_is_cut_off(tmp_path: Path) -> None:
     data = encode(frames(1)[0])
-    with serving(tmp_path / "run.db", idle_s=0.3) as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", idle_s=0.3) as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         begin, gone = time.monotonic(), False
         while not gone and time.monotonic() - begin < 20:
             try:
@@ -252,8 +188,8 @@ def test_peer_that_trickles_is_cut_off(tmp_path: Path) -> None:
 def test_peer_that_waits_for_us_is_not_cut_off(tmp_path: Path) -> None:
     """The reader waits for a full queue longer than idle_s: no reason to cut off a peer within a frame."""
     large = encode(Frame(77, 0, 20, 0, 0, 0, 0, np.zeros(65536, np.float32)))  # more than one read
-    with serving(tmp_path / "run.db", idle_s=0.4, delay_s=0.05, capacity=1) as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", idle_s=0.4, delay_s=0.05, capacity=1) as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         peer.sendall(b"".join(encode(frame) for frame in frames(20)) + large[:100])
         time.sleep(0.2)
         peer.sendall(large[100:])
@@ -269,8 +205,8 @@ def test_frames_behind_a_damaged_length_come_out(tmp_path: Path) -> None:
     sent = frames(4)
     first = bytearray(encode(sent[0]))
     struct.pack_into("<I", first, 40, 65536)
-    with serving(tmp_path / "run.db", idle_s=0.3) as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", idle_s=0.3) as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         peer.sendall(bytes(first) + b"".join(encode(frame) for frame in sent[1:]))
         assert read_acks(peer, 3) == [Key(77, 0, i) for i in (1, 2, 3)]
         peer.close()
@@ -280,13 +216,13 @@ def test_frames_behind_a_damaged_length_come_out(tmp_path: Path) -> None:
 
 def test_peer_that_vanishes_or_never_reads(tmp_path: Path) -> None:
     sent = frames(20)
-    with serving(tmp_path / "run.db", delay_s=0.002) as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db", delay_s=0.002) as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         peer.sendall(b"".join(encode(frame) for frame in sent))
         time.sleep(0.05)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()  # a reset: acknowledgements have nowhere to go
-        other = socket.create_connection(("127.0.0.1", server.port))
+        other = socket.create_connection(("127.0.0.1", port))
         other.sendall(encode(sent[0]))
         assert read_acks(other, 1) == [Key(77, 0, 0)]
         other.close()
@@ -296,14 +232,14 @@ def test_peer_that_vanishes_or_never_reads(tmp_path: Path) -> None:
 
 
 def test_too_many_peers_are_refused(tmp_path: Path) -> None:
-    with serving(tmp_path / "run.db", max_connections=2) as server:
+    with serving(tmp_path / "run.db", max_connections=2) as (server, port):
         peers = []
         for _ in range(2):
-            peer = socket.create_connection(("127.0.0.1", server.port))
+            peer = socket.create_connection(("127.0.0.1", port))
             peer.sendall(encode(frames(1)[0]))
             assert len(read_acks(peer, 1)) == 1  # it is in
             peers.append(peer)
-        third = socket.create_connection(("127.0.0.1", server.port))
+        third = socket.create_connection(("127.0.0.1", port))
         third.settimeout(10)
         assert third.recv(1) == b""
         for peer in [*peers, third]:
@@ -313,8 +249,8 @@ def test_too_many_peers_are_refused(tmp_path: Path) -> None:
 
 def test_noise_gives_no_frame(tmp_path: Path) -> None:
     noise = random.Random(9).randbytes(1 << 20)
-    with serving(tmp_path / "run.db") as server:
-        peer = socket.create_connection(("127.0.0.1", server.port))
+    with serving(tmp_path / "run.db") as (server, port):
+        peer = socket.create_connection(("127.0.0.1", port))
         peer.sendall(noise + encode(frames(1)[0]))
         assert read_acks(peer, 1) == [Key(77, 0, 0)]
         peer.close()
