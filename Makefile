@@ -6,7 +6,7 @@
 # make study-plan   what `make study` runs, and its hours on this machine, without running it
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
 # make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
-# make latency  from a frame's arrival to its decision at 100 Hz, what the runtime adds to the net (about 4 minutes)
+# make latency  from a frame's arrival to its decision at 100 Hz, what either runtime adds to the net (about 8 minutes)
 # make powerloss  power cuts at every write of the journal (STATES=100000: about 8 minutes)
 # make lint   ruff, mypy, clang-format
 # make bench  this project's kernel beside other runtimes, interleaved, and the tables of docs/performance.md (about 6 minutes; BENCH_ARGS=--full: eight times the rounds)
