@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from libsedge import bundle, keys
+from libsedge import archive, bundle, keys
 from libsedge.preprocess import PreprocessConfig, Segment, Smooth
 
 sys.path.insert(0, str(Path(__file__).parent))  # for mean_classifier.py, also in child processes
@@ -132,3 +133,59 @@ def system(tmp_path: Path) -> Iterator[Any]:
     fake = System(str(tmp_path / "notify"), 0.4)
     yield fake
     fake.sock.close()
+
+
+@pytest.fixture
+def tiny_home(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIBSEDGE_HOME is the one that trusts the tiny model."""
+    monkeypatch.setenv("LIBSEDGE_HOME", str(tiny_model.home))
+
+
+@pytest.fixture
+def release(tiny_model: TinyModel, tmp_path: Path) -> Callable[..., Path]:
+    """A signed bundle of the tiny model with another version and counter; `broken`: its goldens cannot hold."""
+
+    from small_bundle import KEY, forge, relist
+
+    def make(version: str, counter: int, *, broken: bool = False, **changes: object) -> Path:
+        file = tmp_path / f"{version}-{counter}-{broken}-{len(changes)}.sedge"
+        shutil.copy(tiny_model.path, file)
+
+        def change(members: dict, manifest: dict) -> None:
+            manifest.update(version=version, counter=counter, **changes)
+            if broken:
+                outputs = np.zeros((4, 4), np.int8)
+                members["goldens/outputs.npy"] = archive.pack_array(outputs)
+            relist(members, manifest)
+
+        forge(file, KEY, change)
+        return file
+
+    return make
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty folder for model stores."""
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def trusting_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LIBSEDGE_HOME that trusts the keys of small_bundle."""
+    from small_bundle import TRUSTED
+
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LIBSEDGE_HOME", str(folder))
+    (folder / "trusted.keys").write_text("".join(key.line() for key in TRUSTED))
+    return folder
+
+
+@pytest.fixture
+def good(tmp_path: Path, trusting_home: Path) -> Path:
+    """The bundle of small_bundle, as it was signed."""
+    from small_bundle import make
+
+    make(tmp_path / "good.sedge")
+    return tmp_path / "good.sedge"

@@ -21,7 +21,6 @@ from small_bundle import (
     KEY,
     POINTS,
     STRANGER,
-    TRUSTED,
     forge,
     make,
     refused,
@@ -30,17 +29,8 @@ from small_bundle import (
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("LIBSEDGE_HOME", str(folder))
-    (folder / "trusted.keys").write_text("".join(key.line() for key in TRUSTED))
-    return folder
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    make(tmp_path / "good.sedge")
-    return tmp_path / "good.sedge"
+def home(trusting_home: Path) -> Path:
+    return trusting_home
 
 
 # --- what a signer may not write either -----------------------------------------------------------
