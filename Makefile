@@ -56,7 +56,7 @@ test: $(VENV)/.installed
 
 test-arm: $(VENV)/.wheels
 	$(BIN)/python tests/arm/install_packages.py
-	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm $(PYTEST_ARGS)
+	LIBSEDGE_ARM=required LIBSEDGE_ARM_GRAPHS=$(ARM_GRAPHS) $(BIN)/python -m pytest tests/arm tests/edge/test_runner_float32.py $(PYTEST_ARGS)
 
 $(VENV)/.wheels: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wheels]'
