@@ -23,7 +23,6 @@ from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.ir import (
     Add,
     AveragePool1d,
-    Conv1d,
     Dense,
     Flatten,
     GlobalAveragePool,
@@ -38,18 +37,13 @@ from libsedge_native.onnx_export import to_onnx
 from libsedge_native.passes import lower
 from libsedge_native.random_graph import random_inputs
 
+from .random_conv import conv
+
 FAST = ("-O1",)
 #: tiles, four panels a register tile, 16-bit weights
 ISAS = ("amx", "avx512vnni", "avx2")
 #: the pass, whose module has the name of its function
 stream = importlib.import_module("libsedge_native.passes.stream")
-
-
-def conv(name: str, shape: tuple[int, int, int], seed: int, **changes: object) -> Conv1d:
-    weight = np.random.default_rng(seed).integers(-127, 128, shape).astype(np.int8)
-    scale = np.full(shape[0], 0.02 / np.sqrt(shape[1] * shape[2]), np.float32)
-    fields: dict = changes
-    return Conv1d(name, weight, np.zeros(shape[0], np.int32), scale, Quant(0.8, -128), **fields)
 
 
 def chain() -> Graph:
@@ -374,49 +368,3 @@ def test_the_chart_needs_a_model_and_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["inspect", str(wrong), "--memory"])
     assert done.exit_code != 0
     assert "streamed" in memory_chart(to_onnx(chain()), "size", ["x86_64-linux"])
-
-
-# --- constants
-
-
-def wide_windows() -> Graph:
-    """Windows of avx2 and sse41 short enough to be widened to the stack, and longer ones; a dense layer."""
-    ops = (
-        conv("widened", (512, 8, 5), 1, pads=(2, 2)),
-        conv("too_long", (24, 512, 3), 2, pads=(1, 1)),
-        conv("spread", (20, 24, 3), 3, dilation=4, pads=(4, 4)),
-        GlobalAveragePool("gap", Quant(0.3, 0)),
-    )
-    return Graph("wide", Tensor(8, 21, Quant(0.1, -9)), ops)
-
-
-def test_kernels_of_one_machine_share_their_constants() -> None:
-    graph = wide_windows()
-    kernels = lower(graph).kernels
-    shared = [k for k in kernels if k.table]
-    assert [k.isa for k in shared] == [k.isa for k in kernels if k.isa != "scalar"]
-    assert len({id(k.table) for k in shared}) == 1
-    table = shared[0].constants
-    assert len({c.name for c in table}) == len(table)
-    assert len({(c.ctype, c.name.split("_avx2")[0]) for c in table}) == len(table), "no ISA has one to itself"
-    for kernel in shared:
-        assert {id(c) for step in kernel.steps for c in step.constants} <= {id(c) for c in table}
-    stored = {c.name: c.ctype for c in table if "_weight" in c.name}
-    assert stored == {
-        "widened_weight": "int8_t",
-        "widened_weight_avx2": "int16_t",
-        "too_long_weight": "int8_t",
-        "spread_weight": "int8_t",
-        "spread_weight_avx2": "int16_t",
-    }
-    assert len(lower(graph, ("neon",)).kernels[0].constants) == 4 * 3 + 1
-
-
-def test_long_windows_and_shared_groups_are_exact() -> None:
-    graph = wide_windows()
-    generated = generate(graph, isas=("avxvnni", "avx2", "sse41"))
-    check = verify.verify_kernel(toolchain.compile_shared(generated, extra_flags=FAST), graph, count=6)
-    assert check.equal, check
-    assert len(np.unique(reference.run(graph, random_inputs(graph, 0, 6)))) > 8, (
-        "a saturated net proves nothing"
-    )

@@ -13,89 +13,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from libsedge import keys
 from libsedge.bundle import Bundle, target
 from libsedge.classifier import Classifier
 from libsedge.cli import main
-from libsedge.errors import ConfigError, DatasetError, ModelError, RunError, SelfTestError, ToolchainError
+from libsedge.errors import ConfigError, DatasetError, ModelError, RunError, SelfTestError
 from libsedge.preprocess import Preprocessor
-from libsedge_native import emulate, ir, onnx_float, onnx_import, reference, verify
+from libsedge_native import ir, onnx_float, onnx_import, reference, verify
 from libsedge_native.generate import GeneratedModel, generate
-from libsedge_native.passes import VECTOR_ISAS
-from libsedge_native.targets import TARGETS
 from libsedge_native.toolchain import HOST_TARGET, compile_shared
-from libsedge_training import export, fit, int8_export
-from libsedge_training.evaluate import evaluate_run
-from libsedge_training.spectra import SpectraSet
+from libsedge_training import export, int8_export
 
-pytestmark = pytest.mark.skipif(
-    target() != HOST_TARGET, reason=f"models are compiled for {HOST_TARGET} only, this is {target()}"
-)
-CLASSES = ("calcite", "gypsum", "olivine")
-DISTANCES = (2.0, 5.0)
+from .line_run import CLASSES, lines_set, nothing_written
 
-
-def lines_set(seed: int = 0) -> SpectraSet:
-    """3 classes x 4 specimens x 2 distances x 4 shots of synthetic lines on a 900-channel axis."""
-    rng = np.random.default_rng(seed)
-    axis = np.linspace(240.5, 849.5, 900)
-    rows: dict[str, list] = {"counts": [], "distance_m": [], "specimen": [], "label": []}
-    for number, label in enumerate(CLASSES):
-        own = np.random.default_rng(100 + number).choice(900, 25, replace=False)
-        for specimen in range(4):
-            strength = rng.uniform(0.5, 1.5, 25)
-            for distance in DISTANCES:
-                for _ in range(4):
-                    spectrum = rng.normal(200, 10, 900)
-                    spectrum[own] += 40_000 / distance**2 * strength * rng.uniform(0.8, 1.2)
-                    rows["counts"].append(np.clip(np.rint(spectrum), 0, 65_535))
-                    rows["distance_m"].append(distance)
-                    rows["specimen"].append(f"{label}-{specimen}")
-                    rows["label"].append(label)
-    return SpectraSet(
-        counts=np.array(rows["counts"]).astype(np.uint16),
-        wavelength=axis,
-        distance_m=np.array(rows["distance_m"], np.float32),
-        specimen=np.array(rows["specimen"]),
-        label=np.array(rows["label"]),
-        saturation=65_535.0,
-        instrument="line generator",
-        source="synthetic lines of tests/training/test_export.py",
-        simulated=True,
-    )
+pytestmark = [
+    pytest.mark.skipif(
+        target() != HOST_TARGET, reason=f"models are compiled for {HOST_TARGET} only, this is {target()}"
+    ),
+    pytest.mark.usefixtures("signing_home"),
+]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with set.h5 and run/, evaluated."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = lines_set()
-    data.save(folder / "set.h5")
-    config = fit.TrainConfig(net="s", epochs=4, batch=8, lr=3e-3, test_specimens=3, validation_specimens=3)
-    fit.train(data, folder / "run", config, threads=1, data_file="../set.h5")
-    (folder / "run" / "evaluation.json").write_text(json.dumps(evaluate_run(folder / "run", data)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(autouse=True)
-def use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIBSEDGE_HOME", str(home))
-    if not (home / keys.SIGNING_KEY).exists():
-        keys.generate()
-
-
-@pytest.fixture(scope="module")
-def exported(trained: Path, home: Path) -> tuple[Path, str]:
+def exported(trained: Path, keys_folder: Path) -> tuple[Path, str]:
     """(bundle, what the command printed)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIBSEDGE_HOME", str(home))
-        if not (home / keys.SIGNING_KEY).exists():
-            keys.generate()
+        patch.setenv("LIBSEDGE_HOME", str(keys_folder))
         out = trained / "model.sedge"
         result = CliRunner().invoke(
             main, ["export", str(trained / "run"), "-o", str(out), "--name", "lines", "--counter", "5"]
@@ -225,7 +167,7 @@ def test_whole_float32_layers_are_not_streamed(trained: Path, tmp_path: Path) ->
 
 
 @pytest.fixture
-def compiled_before(exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled_before(exported: tuple[Path, str], signing_home: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exported bundle's compiled model for the same sources, to save the compiler's seconds."""
     bundle = Bundle.open(exported[0])
 
@@ -254,10 +196,6 @@ def test_a_run_that_was_not_evaluated_says_so_and_a_promise_is_recorded(
     assert "so that at most 0.9 of the accepted" in bundle.members["MODEL_CARD.md"].decode()
     assert "Not measured: the run had no evaluation.json" in bundle.members["MODEL_CARD.md"].decode()
     assert len(bundle.goldens[0]) == 2
-
-
-def nothing_written(folder: Path) -> None:
-    assert list(folder.iterdir()) == []
 
 
 def test_without_a_key_nothing_is_done(
@@ -369,77 +307,3 @@ def test_an_oracle_in_float_stops_the_export(
     with pytest.raises(ModelError, match=r"run in float"):
         int8_export.prove_kernel(graph, bundle.kernel(target()), real, lambda step, text: None)
     assert "Conv" in verify.verify_ort(graph, real).float_ops
-
-
-def test_an_unknown_or_unbuildable_target_is_refused_first(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-
-    def refused(name: str, match: str) -> None:
-        with pytest.raises(ToolchainError, match=match):
-            export.export_run(
-                *(trained / "run", tmp_path / "a.sedge"),
-                targets=[name],
-                say=lambda step, text: steps.append(step),
-            )
-
-    refused("pdp11", "aarch64-linux")
-    monkeypatch.setenv("CXX_ARMV7_LINUX", "no-such-compiler")
-    refused("armv7-linux", "no-such-compiler")
-    assert steps == []
-    nothing_written(tmp_path)
-
-
-def needs(name: str) -> None:
-    if why := emulate.available(TARGETS[name]):
-        pytest.skip(why)
-
-
-def test_a_bundle_for_two_machines_runs_on_both(trained: Path, tmp_path: Path) -> None:
-    """The other machine is emulated with qemu-user."""
-    needs("aarch64-linux")
-    out = tmp_path / "two.sedge"
-    result = CliRunner().invoke(
-        main, ["export", str(trained / "run"), "-o", str(out), "--target", "aarch64-linux"]
-    )
-    assert result.exit_code == 0, result.output
-    for cpu in (
-        "cortex-a53 (neon, scalar)",
-        "cortex-a76 (neondot, neon, scalar)",
-        "max (i8mm, neondot, neon, scalar)",
-    ):
-        assert f"aarch64-linux, emulated {cpu}: 0 of " in result.output
-    bundle = Bundle.open(out)
-    assert bundle.targets == ["aarch64-linux", "x86_64-linux"]
-    assert bundle.model().isa in VECTOR_ISAS
-    ran = CliRunner().invoke(main, ["selftest", str(out), "--target", "aarch64-linux"])
-    assert ran.exit_code == 0, ran.output
-    assert len(ran.output.splitlines()) == 4
-    assert "cortex-a53: 8 of 8 goldens bit for bit with neon, scalar; it lacks i8mm, neondot" in ran.output
-    other = CliRunner().invoke(main, ["selftest", str(out), "--target", "armv7-linux"])
-    assert other.exit_code == 2
-    assert "has no compiled model for it; it has aarch64-linux, x86_64-linux" in other.output
-
-
-def test_a_kernel_that_is_wrong_on_another_machine_is_never_written(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Negative control: the other machine gets the kernel of a network with one weight changed."""
-    needs("aarch64-linux")
-
-    def miscompile(generated: GeneratedModel, name: str) -> bytes:
-        if name == "aarch64-linux":
-            graph = onnx_import.from_onnx(generated.onnx)
-            last = graph.ops[-1]
-            assert isinstance(last, ir.Dense)
-            weight = last.weight.copy()
-            weight[0] = -weight[0]
-            other = replace(graph, ops=(*graph.ops[:-1], replace(last, weight=weight)))
-            generated = generate(other, isas=generated.isas[:-1])
-        return compile_shared(generated, name, ("-O1",))
-
-    monkeypatch.setattr(export, "compile_shared", miscompile)
-    with pytest.raises(SelfTestError, match=r"aarch64-linux: differs .* emulated cortex-a53"):
-        export.export_run(trained / "run", tmp_path / "a.sedge", targets=["aarch64-linux"])
-    nothing_written(tmp_path)
