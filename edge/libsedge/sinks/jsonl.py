@@ -15,23 +15,11 @@ from typing import Any
 
 from libsedge.errors import ConfigError, FileFormatError
 from libsedge.journal import Record
-from libsedge.journal_rows import BURST_COLUMNS, BurstRecord
+from libsedge.journal_rows import BURST_COLUMNS, COLUMNS, BurstRecord
+from libsedge.ledger import Key
 from libsedge.sinks.base import Sink
 
-_FIELDS = (
-    *(
-        "time_ns",
-        "distance_mm",
-        "role",
-        "label",
-        "confidence",
-        "accepted",
-        "reason",
-        "probabilities",
-        "model",
-    ),
-    "frame_crc",
-)
+_FIELDS = tuple(name for name in COLUMNS if name not in Key._fields)
 _BURST_FIELDS = tuple(name for name in BURST_COLUMNS if name not in ("stream", "epoch", "first", "mode"))
 
 
