@@ -22,6 +22,7 @@ from libsedge.frame import FLAG_DARK, Frame
 from libsedge.recording import Recording, is_recording
 from libsedge.sources.base import Source, SourceOptions
 from libsedge.sources.files import SpectraFile, open_spectra
+from libsedge.sources.pace import until
 
 
 def set_frames(spectra: SpectraFile, stream_id: int | None = None, epoch: int = 0) -> Iterator[Frame]:
@@ -76,10 +77,7 @@ class ReplaySource(Source):
             if self._speed is not None and 0 < before < frame.time_ns:
                 due += (frame.time_ns - before) / 1e9 / self._speed
             before = frame.time_ns or before
-            while (wait := due - time.monotonic()) > 0 and not self._stopped.is_set():
-                self._stopped.wait(min(wait, 0.25))
-                if wait > 0.25:
-                    yield None
+            yield from until(due, self._stopped)
             if self._stopped.is_set():
                 return
             due += self._period

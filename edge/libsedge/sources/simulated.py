@@ -31,6 +31,7 @@ from libsedge.errors import ConfigError
 from libsedge.frame import FLAG_DARK, MAX_CHANNELS, Frame
 from libsedge.line_table import read_table
 from libsedge.sources.base import Axis, Source, SourceOptions
+from libsedge.sources.pace import until
 
 DISTANCES_MM = (1600, 2000, 2500, 3000, 4000, 5000, 7000)
 SHOTS, DARK_EVERY = 10, 100
@@ -124,9 +125,7 @@ class SimulatedSource(Source):
         due = time.monotonic()
         for sequence in range(self._count):
             frame = self._scene.frame(sequence)
-            while (wait := due - time.monotonic()) > 0 and not self._stopped.wait(min(wait, 0.25)):
-                if wait > 0.25:
-                    yield None
+            yield from until(due, self._stopped)
             if self._stopped.is_set():
                 return
             due += self._period
