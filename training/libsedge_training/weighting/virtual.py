@@ -90,9 +90,7 @@ class Virtual(Strategy):
 
 
 class _VirtualRun(Dynamic):
-    """Gain fields are computed before the first step that asks for them: a minute of the plasma model for 28
-    specimens, once a process and set of specimens.
-    """
+    """Gain fields are computed before the first step that asks for them, once a process and set of specimens."""
 
     def __init__(self, strategy: Virtual, train: TrainPart) -> None:
         self.strategy, self.train = strategy, train
