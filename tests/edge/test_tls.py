@@ -17,7 +17,7 @@ from libsedge.pipeline import Pipeline
 from libsedge.senders import open_sender
 from libsedge.sources import SourceOptions, open_source
 from libsedge.sources.tcp import TcpSource
-from libsedge.sources.tls import TlsFiles
+from libsedge.sources.tls import TlsClient, TlsFiles
 from mean_classifier import MeanClassifier
 from served import frames
 
@@ -172,3 +172,27 @@ def test_bad_files_are_named(tmp_path: Path, authority: Authority) -> None:
     with pytest.raises(ConfigError, match="together"):
         TlsFiles.of(good.certificate, None, good.ca)
     assert TlsFiles.of(None, None, None) is None
+
+
+def test_an_answer_that_has_come_is_read_after_the_closing_word(authority: Authority) -> None:
+    """OpenSSL looks for the server's closing word when ours is said, and must not find the answer there instead."""
+    context = authority.files("board", authority).server()
+
+    def answer(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as peer:
+            peer.sendall(peer.recv(100))
+            assert peer.recv(100) == b""  # the closing word came
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        plain = socket.create_connection(listener.getsockname(), timeout=5.0)
+        with TlsClient(plain, authority.files("instrument", authority), "127.0.0.1") as client:
+            client.send(memoryview(b"frame"))
+            # the server's session tickets come first; its answer is there when nothing more has come for a while
+            time.sleep(0.3)
+            client.shutdown(socket.SHUT_WR)
+            answered = client.recv(100)
+        thread.join(5)
+    assert answered == b"frame"
+    assert not thread.is_alive()

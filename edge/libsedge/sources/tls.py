@@ -21,6 +21,9 @@ from libsedge.errors import ConfigError
 from libsedge.sources.streams import StreamReader
 from libsedge.sources.tcp import READ_BYTES, Connection
 
+#: how long a client waits for room to say its closing word
+_CLOSING_S = 10.0
+
 
 @dataclass(frozen=True)
 class TlsFiles:
@@ -127,13 +130,45 @@ class TlsConnection(Connection):
 
 class TlsClient:
     """A connected client's socket for two threads, one that sends and one that receives; raises TimeoutError where
-    nothing goes for 0.1 s. SourceError and OSError as a socket's."""
+    nothing goes for 0.1 s. OSError as a socket's; ssl.SSLError, which is one, where the server is not the one named.
+
+    OpenSSL sees memory and never the socket: its closing word is followed by a look for the server's, and were an
+    acknowledgement on the socket at that moment, it would take it for a fault and end the connection.
+    """
 
     def __init__(self, sock: socket.socket, tls: TlsFiles, host: str) -> None:
-        self._sock = tls.client().wrap_socket(sock, server_hostname=host)
-        # In TLS 1.3 the server's word on our certificate comes after the handshake: with the first read.
-        self._sock.setblocking(False)
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls.client().wrap_bio(self._in, self._out, server_hostname=host)
+        self._unsent, self._received = bytearray(), bytearray()
+        #: how the server's side ended: with its closing word, cut off, or in a fault
+        self._end: OSError | None = None
+        self._ended = False
         self._one = threading.Lock()
+        try:
+            self._shake_hands()
+        except OSError:
+            sock.close()
+            raise
+        # In TLS 1.3 the server's word on our certificate comes after the handshake: with the first read.
+        sock.setblocking(False)
+
+    def _shake_hands(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._sock.sendall(self._out.read())
+                self._take(self._sock.recv(READ_BYTES))
+        self._sock.sendall(self._out.read())
+
+    def _take(self, data: bytes) -> None:
+        """Bytes from the socket; none: the server closed it."""
+        if data:
+            self._in.write(data)
+        else:
+            self._in.write_eof()
 
     def _wait(self, *, write: bool) -> None:
         with selectors.DefaultSelector() as selector:
@@ -141,24 +176,55 @@ class TlsClient:
             if not selector.select(0.1):
                 raise TimeoutError
 
-    def recv(self, size: int) -> bytes:
-        with self._one:
-            waiting = self._sock.pending()
-        if not waiting:
-            self._wait(write=False)
+    def _decipher(self) -> None:
+        """All whole records, so that none lies in wait when the closing word is said."""
         try:
+            while data := self._tls.read(READ_BYTES):
+                self._received += data
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True
+        except OSError as error:
+            self._ended, self._end = True, error
+
+    def _flush(self) -> bool:
+        """Whether the socket took everything there was to send."""
+        self._unsent += self._out.read()
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent)]
+        return not self._unsent
+
+    def recv(self, size: int) -> bytes:
+        if not self._received and not self._ended:
+            self._wait(write=False)
             with self._one:
-                return self._sock.recv(size)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise TimeoutError from None
+                try:
+                    self._take(self._sock.recv(READ_BYTES))
+                except (BlockingIOError, InterruptedError):
+                    raise TimeoutError from None
+                self._decipher()
+                self._flush()
+        if self._received:
+            data = bytes(self._received[:size])
+            del self._received[:size]
+            return data
+        if self._end is not None:
+            raise self._end
+        if not self._ended:
+            raise TimeoutError
+        return b""
 
     def send(self, data: memoryview) -> int:
         self._wait(write=True)
-        try:
-            with self._one:
-                return self._sock.send(data)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise TimeoutError from None
+        with self._one:
+            if not self._flush():
+                raise TimeoutError
+            taken = self._tls.write(data[:READ_BYTES])
+            self._flush()
+            return taken
 
     def shutdown(self, how: int) -> None:
         """Say that nothing more will be sent (TLS's own word for it); what the server still says can be read.
@@ -167,7 +233,16 @@ class TlsClient:
         means nothing. A bare TCP shutdown would be taken for a cut, and the server's last acknowledgements be lost.
         """
         with self._one, contextlib.suppress(ssl.SSLError):
-            self._sock.unwrap()
+            self._tls.unwrap()
+        begin = time.monotonic()
+        while True:
+            with self._one:
+                if self._flush():
+                    return
+            if time.monotonic() - begin > _CLOSING_S:
+                raise TimeoutError("the server does not read")
+            with contextlib.suppress(TimeoutError):
+                self._wait(write=True)
 
     def settimeout(self, seconds: float) -> None:
         """Nothing: see the class."""
