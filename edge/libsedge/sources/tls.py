@@ -148,6 +148,8 @@ class TlsClient:
         try:
             self._shake_hands()
         except OSError:
+            with contextlib.suppress(OSError):
+                sock.sendall(self._out.read())  # why, for the server
             sock.close()
             raise
         # In TLS 1.3 the server's word on our certificate comes after the handshake: with the first read.
@@ -206,7 +208,6 @@ class TlsClient:
                 except (BlockingIOError, InterruptedError):
                     raise TimeoutError from None
                 self._decipher()
-                self._flush()
         if self._received:
             data = bytes(self._received[:size])
             del self._received[:size]
