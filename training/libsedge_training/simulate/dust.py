@@ -27,7 +27,7 @@ from libsedge_training.simulate.plasma import States
 from libsedge_training.simulate.scene import Shots
 
 TABLE = Path(__file__).with_name("dust.csv")
-#: of Coronation, the rock whose dust ChemCam's team reported; Maaz on SuperCam has 6.2 (`fit_dust`)
+#: of Coronation, the rock whose dust ChemCam's team reported; Maaz on SuperCam has 6.3 (`fit_dust`)
 DECAY_SHOTS = 1.1
 #: a shot with less dust has none
 SMALLEST_SHARE = 0.001

@@ -107,7 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for i, line in enumerate(st.LINES):
         rows[f"first shot, {line.name}"] = [f"{one.change[i]:+.2f}" for one in found.values()]
-    print("| | " + " | ".join(found) + " |\n|---" * 1 + "|---" * len(found) + "|")
+    print("| | " + " | ".join(found) + " |")
+    print("|---" * (len(found) + 1) + "|")
     for title, cells in rows.items():
         print(f"| {title} | " + " | ".join(cells) + " |")
 
