@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from libsedge.errors import FileFormatError
 from libsedge.frame import encode
-from libsedge.sources.files import axis_of
+from libsedge.sources.axis_reader import axis_of
 from libsedge.store import write_store
 from runner_tools import AXIS_NM, CHANNELS, frames
 

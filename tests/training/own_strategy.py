@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from libsedge_training import weighting
-from libsedge_training.weighting.base import TrainPart
 from libsedge_training.weighting.dynamic import Batch, Dynamic
+from libsedge_training.weighting.train_part import TrainPart
 
 
 class Own(weighting.FAMILIES["focal"]):  # type: ignore[name-defined, misc]

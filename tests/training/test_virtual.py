@@ -9,7 +9,7 @@ from libsedge.errors import ConfigError, DatasetError
 from libsedge.preprocess import DEFAULT_SEGMENTS
 from libsedge_training import virtual, virtual_light, weighting
 from libsedge_training.virtual import Variation, class_rules, draw
-from libsedge_training.weighting.base import TrainPart
+from libsedge_training.weighting.train_part import TrainPart
 from libsedge_training.weighting.virtual import _strangers
 
 COMPOSITIONS = {

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from libsedge.errors import ConfigError, DatasetError
 from libsedge_training import weighting
-from libsedge_training.weighting.base import Strategy, TrainPart, normalised
+from libsedge_training.weighting.base import Strategy, normalised
 from libsedge_training.weighting.cc_bcd import CcBcd, similarity
+from libsedge_training.weighting.train_part import TrainPart
 
 
 def random_part(seed: int = 0, n: int = 96, points: int = 40) -> TrainPart:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from libsedge.errors import ConfigError, DatasetError
 from libsedge_training import weighting
-from libsedge_training.weighting.base import Strategy, TrainPart
+from libsedge_training.weighting.base import Strategy
 from libsedge_training.weighting.dynamic import Batch, Dynamic, grouped
+from libsedge_training.weighting.train_part import TrainPart
 
 from .own_strategy import Own
 

@@ -17,7 +17,7 @@ from libsedge.frame import Frame
 from libsedge.ledger import Ledger
 from libsedge.sinks.record import Recorder
 from libsedge.sources import Source, SourceOptions, open_source
-from libsedge.sources.files import axis_of
+from libsedge.sources.axis_reader import axis_of
 
 if TYPE_CHECKING:
     from libsedge.frame_key import FrameKey

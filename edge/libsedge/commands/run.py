@@ -31,7 +31,7 @@ from libsedge.pipeline import Pipeline
 from libsedge.safe_mode import CRASH_LIMIT, NoModel, Starts
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import TLS_SOURCES, SourceOptions, open_source
-from libsedge.sources.files import axis_of
+from libsedge.sources.axis_reader import axis_of
 from libsedge.store_run import StoreRun
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import sys
 import numpy as np
 
 from libsedge import errors
-from libsedge.errors import FileFormatError, SedgeError
+from libsedge.errors import ConfigError, FileFormatError, SedgeError
 from libsedge.sources.base import Axis
+from libsedge.sources.files import open_spectra
 
 _ARCHIVE = b"PK"
 
@@ -41,10 +42,23 @@ def read_axis(path: str) -> Axis:
         raise FileFormatError(f"its axis cannot be read: {' '.join(last)}", file=path) from None
 
 
+def axis_of(path: str | None, saturation: float | None) -> Axis | None:
+    """The axis of a file (--axis), with the saturation that was given; None without a file.
+
+    ConfigError for a saturation alone.
+    """
+    if path is None:
+        if saturation is not None:
+            raise ConfigError(
+                "needs --axis: it belongs to an instrument", field="saturation", value=saturation
+            )
+        return None
+    axis = read_axis(path)
+    return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)
+
+
 def main() -> None:
     """See the module."""
-    from libsedge.sources.files import open_spectra
-
     try:
         spectra = open_spectra(sys.argv[1])
         axis = spectra.axis

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from libsedge.errors import ConfigError, FileFormatError
-from libsedge.sources.axis_reader import read_axis
+from libsedge.errors import FileFormatError
 from libsedge.sources.base import Axis
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -126,18 +125,3 @@ def _spectra_file(
         rows=rows,
         close=close,
     )
-
-
-def axis_of(path: str | None, saturation: float | None) -> Axis | None:
-    """The axis of a file (--axis), with the saturation that was given; None without a file.
-
-    ConfigError for a saturation alone.
-    """
-    if path is None:
-        if saturation is not None:
-            raise ConfigError(
-                "needs --axis: it belongs to an instrument", field="saturation", value=saturation
-            )
-        return None
-    axis = read_axis(path)
-    return Axis(axis.wavelength_nm, axis.mask, axis.saturation if saturation is None else saturation)

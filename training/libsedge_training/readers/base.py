@@ -36,6 +36,8 @@ from ..spectra import SpectraSet
 from .wavelength import MEDIA, in_order
 
 HEAD_BYTES = 1 << 16
+#: what every HDF5 file begins with
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 class UnprovenReader(UserWarning):

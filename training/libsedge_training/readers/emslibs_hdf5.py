@@ -18,8 +18,7 @@ import numpy as np
 from libsedge.errors import FileFormatError, SedgeError
 
 from ..spectra import SpectraSet
-from .base import Reader
-from .hdf5_store import MAGIC
+from .base import HDF5_MAGIC, Reader
 
 _PARTS = ("Spectra", "UNKNOWN")
 
@@ -31,7 +30,7 @@ class EmslibsHdf5(Reader):
     unproven = "the layout that loaders of the contest's files read"
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        if not head.startswith(MAGIC):
+        if not head.startswith(HDF5_MAGIC):
             return False
         import h5py  # type: ignore[import-untyped,unused-ignore]
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from libsedge.errors import ConfigError
 
 from ..spectra import SpectraSet
-from .base import Reader
-
-MAGIC = b"\x89HDF\r\n\x1a\n"
+from .base import HDF5_MAGIC, Reader
+from .emslibs_hdf5 import EmslibsHdf5
 
 
 class Hdf5Store(Reader):
@@ -21,9 +20,7 @@ class Hdf5Store(Reader):
     medium = "vacuum"
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        from .emslibs_hdf5 import EmslibsHdf5
-
-        return head.startswith(MAGIC) and not EmslibsHdf5().sniff(head, path)
+        return head.startswith(HDF5_MAGIC) and not EmslibsHdf5().sniff(head, path)
 
     def read(self, path: Path, *, medium: str | None = None, members: Sequence[Path] = ()) -> SpectraSet:
         if medium not in (None, "vacuum"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libsedge.errors import ConfigError
 
-from .base import Strategy, TrainPart
+from .base import Strategy
 from .cc_bcd import CcBcd
 from .controls import ClassMean, DistanceMean, Permuted
 from .distance import Distance
@@ -15,6 +15,7 @@ from .jtt import Jtt
 from .lisa import Lisa
 from .meta import L2rw, MwNet
 from .per_distance import PerDistance
+from .train_part import TrainPart
 from .virtual import Virtual
 
 #: family -> class; a new strategy is one file and one row here

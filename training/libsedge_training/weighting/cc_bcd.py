@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 from libsedge.errors import ConfigError
 
-from .base import Strategy, TrainPart, normalised, options
+from .base import Strategy, normalised, options
+from .train_part import TrainPart
 
 FORMULAS = {
     "w1": "CC^a",

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from libsedge.errors import ConfigError
 
-from .base import Strategy, TrainPart
+from .base import Strategy
 from .dynamic import Batch, Dynamic, group_means, numbered
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

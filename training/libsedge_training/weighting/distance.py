@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Strategy, TrainPart, normalised, options
+from .base import Strategy, normalised, options
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

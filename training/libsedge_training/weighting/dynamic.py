@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .base import TrainPart
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

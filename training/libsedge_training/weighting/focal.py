@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
 from .dynamic import Batch, Dynamic, mean_one
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

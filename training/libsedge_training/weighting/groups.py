@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from libsedge.errors import ConfigError
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
 from .dynamic import GROUPS, Batch, Dynamic, group_means, grouped, mean_one, same_shape
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

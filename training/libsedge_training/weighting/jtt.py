@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .base import Strategy, TrainPart, normalised, options
+from .base import Strategy, normalised, options
 from .dynamic import Batch, Dynamic, same_shape
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from libsedge.errors import DatasetError
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
 from .dynamic import Batch, Dynamic, numbered
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
 from .cc_bcd import CcBcd
 from .dynamic import Batch, Dynamic, mean_one, numbered, same_shape
+from .train_part import TrainPart
 
 
 def _balanced(group: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from libsedge.errors import ConfigError
 
-from .base import HIGHEST, LOWEST, Strategy, TrainPart, normalised
+from .base import HIGHEST, LOWEST, Strategy, normalised
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 
 from libsedge_training.virtual import Variation, gain_fields
 
-from .base import Strategy, TrainPart, options
+from .base import Strategy, options
 from .dynamic import Batch, Dynamic
+from .train_part import TrainPart
 
 
 @dataclass(frozen=True)
