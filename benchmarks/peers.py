@@ -5,7 +5,8 @@
 
 Writes build/bench/bench.json: machine, versions, peers[], ours[], peaks[], ratio, peak_fraction, exact. Weights are
 random (nets.py). Every row runs in the same process, side after side in short bursts, so all of them meet the same fast
-and slow phases of the machine; load time and resident memory come from a fresh process each.
+and slow phases of the machine; load time and resident memory come from a fresh process each, peak_fraction from
+whole.py: called from C, round by round.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import nets
 import numpy as np
 import results
 import runtimes
+import whole
 from libsedge import _core
 from libsedge.commands.bench import memory
 from libsedge_native import peak, reference, timing, toolchain
@@ -171,7 +173,7 @@ def measure(net: str, *, rounds: int, burst: int, spectra: int) -> dict[str, Any
         row = _row(f"libsedge {isa}", net, "int8", t) | {"isa": isa, "arena_bytes": side.arena_bytes}
         bound = peak.BOUND.get(isa)
         if bound in times:
-            row |= {"bound": bound, "peak_fraction": round(times[bound].min_us / t.min_us, 3)}
+            row |= {"bound": bound, "peak_fraction": round(whole.share(net, isa).round_by_round, 3)}
         rows["ours"].append(row | {"model_bytes": side.model_bytes})
     for isa, side in own_float.items():
         row = _row(f"libsedge fp32 {isa}", net, "float32", times[f"libsedge fp32 {isa}"]) | {"isa": isa}

@@ -88,7 +88,7 @@ def limits(bench: Row) -> str:
         [f"{name}, GMAC/s", "", *cells]
         for name, *cells in by_net(bench, bench["peaks"], lambda row: f"{row['gmac_s']:,}" if row else "–")
     ]
-    return markdown(["share of its limit, by minima", "limit", *nets], lines + rates)
+    return markdown(["share of its limit (benchmarks/whole.py)", "limit", *nets], lines + rates)
 
 
 def memory(bench: Row) -> str:
