@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from libsedge.errors import ModelError
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from libsedge_native.ir import INPUT, MAX_WEIGHTS, Quant
 
@@ -18,7 +19,7 @@ _WINDOW: dict[str, Any] = {"auto_pad": b"NOTSET", "dilations": None, "pads": Non
 #: every op that is read, with the attributes it may have and their defaults
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "QuantizeLinear": {"axis": 1, "saturate": 1, "output_dtype": 0, "block_size": 0, "precision": 0},
-    "DequantizeLinear": {"axis": 1, "block_size": 0},
+    "DequantizeLinear": {"axis": 1, "block_size": 0, "output_dtype": 0},
     "Conv": {**_WINDOW, "group": 1, "kernel_shape": None},
     "MaxPool": {**_WINDOW, "ceil_mode": 0, "kernel_shape": None, "storage_order": 0},
     "AveragePool": {**_WINDOW, "ceil_mode": 0, "count_include_pad": 0, "kernel_shape": None},
@@ -37,16 +38,19 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "Unsqueeze": {},
     "Transpose": {"perm": None},
     "Identity": {},
+    "Dropout": {"seed": 0},
+    "Constant": {},
 }
+CONSTANTS = ("value", "value_float", "value_floats", "value_int", "value_ints")
+#: what ONNX Runtime's quantiser writes with UseQDQContribOps, the same ops under its own domain
+DOMAINS = {"com.microsoft": ("QuantizeLinear", "DequantizeLinear")}
 _LISTS = ("dilations", "kernel_shape", "pads", "perm", "strides")
 #: attributes that must keep their default, because nothing else is proved
 _FIXED = (
     "allowzero",
     "alpha",
-    "auto_pad",
     "beta",
     "block_size",
-    "ceil_mode",
     "output_dtype",
     "precision",
     "saturate",
@@ -75,6 +79,13 @@ def _is_of_its_type(name: str, default: Any, value: Any) -> bool:
     return isinstance(value, type(0 if default is None else default))
 
 
+def attribute_value(node: NodeProto, attribute: AttributeProto) -> Any:
+    try:
+        return helper.get_attribute_value(attribute)
+    except ValueError as broken:
+        raise refuse(node, f"attribute {attribute.name} cannot be read: {broken}") from broken
+
+
 def attributes(node: NodeProto) -> dict[str, Any]:
     """Attributes with their defaults; unknown ones, and values that are not proved, are refused."""
     known = ATTRIBUTES[node.op_type]
@@ -82,7 +93,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     for attribute in node.attribute:
         if attribute.name not in known:
             raise refuse(node, "unknown attribute", attribute.name)
-        value = helper.get_attribute_value(attribute)
+        value = attribute_value(node, attribute)
         if not _is_of_its_type(attribute.name, known[attribute.name], value):
             raise refuse(node, f"attribute {attribute.name} has another type", type(value).__name__)
         out[attribute.name] = value
@@ -105,6 +116,8 @@ class Constants:
     """The initialisers of a graph, and those that a DequantizeLinear turned into parameters."""
 
     def __init__(self, graph: GraphProto) -> None:
+        #: what was converted, for whoever reads the import
+        self.notes: list[str] = []
         self.tensors: dict[str, TensorProto] = {}
         for tensor in graph.initializer:
             if tensor.name in self.tensors:
@@ -114,6 +127,44 @@ class Constants:
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors or name in self.parameters
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def folds(self, node: NodeProto, given: dict[str, Any]) -> bool:
+        """Whether the node only makes a constant of constants; then it is one now."""
+        if node.op_type == "Identity" and node.input[0] in self:
+            self.alias(node)
+        elif node.op_type == "QuantizeLinear" and node.input[0] in self.tensors:
+            self.quantise(node, given["axis"])
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self.tensors:
+            self.dequantise(node, given["axis"])
+        else:
+            return False
+        return True
+
+    def define(self, node: NodeProto) -> None:
+        """A Constant node: an initialiser by another name."""
+        if len(node.attribute) != 1 or node.input:
+            raise refuse(node, "needs one value and no input", [a.name for a in node.attribute])
+        kind, value = node.attribute[0].name, attribute_value(node, node.attribute[0])
+        if kind == "value" and isinstance(value, TensorProto):
+            if value.data_location == TensorProto.EXTERNAL or value.external_data:
+                raise refuse(node, "external data is refused: a model is one file")
+            self.tensors[node.output[0]] = value
+            return
+        number, dtype = (float, np.float32) if kind.startswith("value_float") else (int, np.int64)
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if kind not in CONSTANTS or not all(isinstance(item, number) for item in several):
+            raise refuse(node, f"only {', '.join(CONSTANTS)} are read", kind)
+        self.tensors[node.output[0]] = numpy_helper.from_array(np.array(value, dtype), node.output[0])
+
+    def alias(self, node: NodeProto) -> None:
+        """An Identity of a constant."""
+        for known in (self.tensors, self.parameters):
+            if node.input[0] in known:
+                known[node.output[0]] = known[node.input[0]]  # type: ignore[assignment]
 
     def array(self, node: NodeProto, name: str) -> NDArray[Any]:
         tensor = self.tensors.get(name)
@@ -144,15 +195,22 @@ class Constants:
             raise refuse(node, "needs one float32 number", name)
         return float(value.reshape(()))
 
-    def quant(self, node: NodeProto) -> tuple[Quant, str]:
-        """The quantisation of an activation, and its stored type.
+    def bounds(self, node: NodeProto) -> tuple[float, float]:
+        """What a Relu or Clip clamps to; without a bound it is infinite."""
+        if node.op_type == "Relu":
+            return 0.0, math.inf
+        low, high = [*list(node.input[1:]), "", ""][:2]
+        return self.real(node, low) if low else -math.inf, self.real(node, high) if high else math.inf
+
+    def quant(self, node: NodeProto, stored: str = "uint8") -> tuple[Quant, str]:
+        """The quantisation of an activation, and its stored type: that of the zero point, or `stored` without one.
 
         uint8 is shifted: `q - 128` with zero point `z - 128` stands for the same real numbers, and everything
         that is computed depends on differences `q - z` and on the clamp, which shifts with them.
         """
-        if len(node.input) != 3:
-            raise refuse(node, "scale and zero point must both be given", list(node.input))
-        scale, zero = self.array(node, node.input[1]), self.array(node, node.input[2])
+        if len(node.input) not in (2, 3):
+            raise refuse(node, "needs values, a scale and at most a zero point", list(node.input))
+        scale, zero = self.array(node, node.input[1]), self._zero(node, stored)
         if scale.dtype != np.float32 or scale.size != 1 or zero.size != 1:
             raise refuse(node, "activations need one float32 scale and one zero point", scale.shape)
         if zero.dtype not in (np.int8, np.uint8):
@@ -163,11 +221,14 @@ class Constants:
         except ModelError as wrong:
             raise refuse(node, str(wrong)) from wrong
 
-    def dequantise(self, node: NodeProto, axis: int) -> None:
-        """DequantizeLinear of an initialiser."""
-        values = self.array(node, node.input[0])
-        if len(node.input) < 2 or len(node.input) > 3:
-            raise refuse(node, "needs values, a scale and at most a zero point")
+    def _zero(self, node: NodeProto, stored: str) -> NDArray[Any]:
+        given = len(node.input) == 3 and node.input[2]
+        return self.array(node, node.input[2]) if given else np.zeros((), stored)
+
+    def _scale(self, node: NodeProto, values: NDArray[Any], axis: int) -> tuple[NDArray[np.float32], int]:
+        """The scale of a Quantize- or DequantizeLinear of a constant, [1] or [values along axis], and that axis."""
+        if len(node.input) not in (2, 3):
+            raise refuse(node, "needs values, a scale and at most a zero point", len(node.input))
         scale = self.array(node, node.input[1])
         if scale.dtype != np.float32 or not scale.size:
             raise refuse(node, "the scale must be float32", str(scale.dtype))
@@ -177,20 +238,41 @@ class Constants:
             axis %= values.ndim
         if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
             raise refuse(node, "scales must be positive and finite")
-        if len(node.input) == 3 and np.any(self.array(node, node.input[2]) != 0):
+        return scale.reshape(-1), axis
+
+    def quantise(self, node: NodeProto, axis: int) -> None:
+        """QuantizeLinear of a float initialiser, computed here: `clamp(rint_half_even(x / s))`."""
+        values = self.array(node, node.input[0])
+        if values.dtype != np.float32 or not np.all(np.isfinite(values)):
+            raise refuse(node, "only finite float32 can be quantised", str(values.dtype))
+        scale, axis = self._scale(node, values, axis)
+        zero = self._zero(node, "uint8")
+        if zero.dtype != np.int8 or np.any(zero != 0):
+            raise refuse(node, "weights must become int8 with zero point 0", str(zero.dtype))
+        along = (
+            scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)]) if scale.size > 1 else scale
+        )
+        with np.errstate(over="ignore"):
+            stored = np.clip(np.rint(values / along), -128, 127).astype(np.int8)
+        self.tensors[node.output[0]] = numpy_helper.from_array(stored.reshape(values.shape), node.output[0])
+
+    def dequantise(self, node: NodeProto, axis: int) -> None:
+        """DequantizeLinear of an initialiser; uint8 with zero point 128 is int8."""
+        values = self.array(node, node.input[0])
+        scale, axis = self._scale(node, values, axis)
+        zero = self._zero(node, str(values.dtype))
+        if values.dtype == np.uint8 and zero.dtype == np.uint8 and np.all(zero == 128):
+            values = (values ^ np.uint8(128)).view(np.int8)
+        elif np.any(zero != 0):
             raise refuse(
                 node, "the zero point of weights and biases must be 0 (asymmetric weights are refused)"
             )
-        if node.output[0] in self:
-            raise refuse(node, "defined twice", node.output[0])
-        self.parameters[node.output[0]] = Parameter(values, scale.reshape(-1), axis)
+        self.parameters[node.output[0]] = Parameter(values, scale, axis)
 
     def weights(
         self, node: NodeProto, x_scale: float, transposed: bool
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
-        """Integer weight [O, ...], integer bias [O], weight scale [O]; the bias's scale is proved to be s_x *
-        s_w.
-        """
+        """Integer weight [O, ...], integer bias [O] of scale s_x * s_w, weight scale [O]."""
         if len(node.input) not in (2, 3):
             raise refuse(node, "needs input, weight and at most a bias", len(node.input))
         weight = self.parameters.get(node.input[1])
@@ -205,9 +287,24 @@ class Constants:
         scale = np.array(np.broadcast_to(weight.scale, (out,)))
         if len(node.input) == 2 or not node.input[2]:
             return values, np.zeros(out, np.int32), scale
-        bias = self.parameters.get(node.input[2])
+        return values, self._bias(node, np.float32(x_scale) * scale), scale
+
+    def _bias(self, node: NodeProto, scale: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The integer bias: dequantised with just this scale, or float32, which is rounded to it."""
+        name, out = node.input[2], len(scale)
+        if name in self.tensors:
+            real = self.array(node, name)
+            if real.dtype != np.float32 or real.shape != (out,) or not np.all(np.isfinite(real)):
+                raise refuse(node, f"the bias must be int32, dequantised, or finite float32 [{out}]", name)
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                steps = np.rint(real / scale)
+            if not np.all(np.abs(steps) < 2.0**31):
+                raise refuse(node, "the bias does not fit int32 at input scale * weight scale", name)
+            self.note("float biases are rounded to int32 with scale s_x * s_w")
+            return steps.astype(np.int32)
+        bias = self.parameters.get(name)
         if bias is None or bias.values.dtype != np.int32 or bias.values.shape != (out,):
-            raise refuse(node, f"the bias must be a dequantised int32 initialiser [{out}]", node.input[2])
-        if not np.array_equal(np.broadcast_to(bias.scale, (out,)), np.float32(x_scale) * scale):
+            raise refuse(node, f"the bias must be int32, dequantised, or finite float32 [{out}]", name)
+        if not np.array_equal(np.broadcast_to(bias.scale, (out,)), scale):
             raise refuse(node, "the bias's scale must be float32(input scale * weight scale)")
-        return values, bias.values, scale
+        return bias.values

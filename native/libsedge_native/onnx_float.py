@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from libsedge_native.ir import REAL, Conv1d, Op, Quant
-from libsedge_native.onnx_checks import parse
+from libsedge_native.onnx_checks import CLAMPS, parse
 from libsedge_native.onnx_constants import Constants, clean_name, refuse
 from libsedge_native.onnx_import import Imported, Reader
 from libsedge_native.onnx_values import Value
@@ -87,10 +87,7 @@ class FloatReader(Reader):
     def closed(self, value: Value) -> Value:
         pending = value.pending
         assert pending is not None
-        op = pending.build(REAL, pending.relu)
-        tensor = self.add(op)
-        if pending.layout.rank == 2:
-            self.flat.add(op.name)
+        op, tensor = self.build(pending, REAL, pending.relu)
         return Value("real", op.name, pending.layout.shape(*tensor.shape), REAL, "float32")
 
     def activation(self, node: NodeProto) -> None:
@@ -99,17 +96,12 @@ class FloatReader(Reader):
         if node.input[0] in self.joined_by:
             raise refuse(node, f"reads what {self.joined_by[node.input[0]]!r} already joined", node.input[0])
         pending = None if value is None else value.pending
-        if value is None or pending is None or pending.node.op_type not in ("Conv", "Gemm", "MatMul", "Add"):
+        if value is None or pending is None or pending.node.op_type not in CLAMPS:
             why = f"{node.op_type} is supported behind Conv, Gemm, MatMul and Add that nothing else reads"
             raise refuse(node, why, node.input[0])
-        if node.op_type == "Clip":
-            low, high = [*list(node.input[1:]), "", ""][:2]
-            bounds = (
-                self.constants.real(node, low) if low else -math.inf,
-                self.constants.real(node, high) if high else math.inf,
-            )
-            if bounds != (0.0, math.inf):
-                raise refuse(node, "only a Clip from 0 upwards, a ReLU, can be joined", bounds)
+        bounds = self.constants.bounds(node)
+        if bounds != (0.0, math.inf):
+            raise refuse(node, "only a Clip from 0 upwards, a ReLU, can be joined", bounds)
         self.joined_by[node.input[0]] = clean_name(node.name, node.output[0])
         self.values[node.output[0]] = replace(value, pending=replace(pending, relu=True))
 

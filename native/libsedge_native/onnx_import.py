@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from libsedge.errors import ModelError
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto
 
 from libsedge_native.ir import (
     INPUT,
-    MAX_LENGTH,
     MAX_OPS,
     MAX_WEIGHTS,
     Add,
@@ -34,13 +33,12 @@ from libsedge_native.ir import (
     Quant,
     Tensor,
 )
-from libsedge_native.onnx_checks import covers, parse, without_unread
-from libsedge_native.onnx_constants import ATTRIBUTES, Constants, attributes, clean_name, refuse
+from libsedge_native.onnx_checks import CLAMPS, ELEM, alone, covers, parse, read_input, without_unread
+from libsedge_native.onnx_constants import ATTRIBUTES, DOMAINS, Constants, attributes, clean_name, refuse
 from libsedge_native.onnx_shapes import Layout, layout, moved, window
 from libsedge_native.onnx_values import Pending, Value
 
-MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity")
-_ELEM = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
+MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
 @dataclass(frozen=True)
@@ -65,37 +63,15 @@ class Reader:
         self.flat: set[str] = set()
         self.ops: list[Op] = []
         self.weights = 0
-        self.notes: list[str] = []
+        self.note = self.constants.note
+        #: pending results that a QuantizeLinear closed, by the name that it read
+        self.closed_as: dict[str, Value] = {}
         self.input_shape, self.input_name = self._input()
 
-    def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
     def _input(self) -> tuple[tuple[int, int], str]:
-        inputs = [v for v in self.graph.input if v.name not in self.constants]
-        if len(inputs) != 1 or len(self.graph.output) != 1:
-            raise ModelError("exactly one input and one output are needed", field="graph", value=len(inputs))
-        kind = inputs[0].type.tensor_type
-        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
-        field = f"input {inputs[0].name!r}"
-        dims[:1] = [
-            1 if size == -1 else size for size in dims[:1]
-        ]  # a batch of any size: one of them is read
-        if kind.elem_type not in _ELEM or not 2 <= len(dims) <= 4 or dims[0] != 1:
-            raise ModelError(
-                "must be int8, uint8 or float [1, channels, length], or 2-D with H or W 1",
-                field=field,
-                value=dims,
-            )
-        if not all(1 <= size <= MAX_LENGTH for size in dims):
-            raise ModelError(f"dimensions must be 1 to {MAX_LENGTH}", field=field, value=dims)
-        if len(dims) == 4 and 1 not in dims[2:]:
-            raise ModelError("only 1-D nets are supported: H or W must be 1", field=field, value=dims)
-        state = "float" if kind.elem_type == TensorProto.FLOAT else "stored"
-        value = Value(state, INPUT, tuple(dims), dtype=_ELEM[kind.elem_type])
-        self.values[inputs[0].name] = value
-        return (dims[1], math.prod(dims[2:])) if len(dims) > 2 else (1, dims[1]), inputs[0].name
+        name, dims, kind = read_input(self.graph, [*self.constants.tensors])
+        self.values[name] = Value("float" if kind == "float32" else "stored", INPUT, tuple(dims), dtype=kind)
+        return (dims[1], math.prod(dims[2:])) if len(dims) > 2 else (1, dims[1]), name
 
     def set_input(self, quant: Quant) -> None:
         self.tensors[INPUT] = Tensor(*self.input_shape, quant)
@@ -185,7 +161,7 @@ class Reader:
                 raise refuse(node, "kernel_shape contradicts the weight", kernel)
             kernel = list(values.shape[2:])
             where = self.positions(node, x, kernel)
-            w = window(node, given, kernel, where)
+            w = window(node, given, kernel, where, self.tensors[x.source].length)
             values = values.reshape(*values.shape[:2], w.kernel)
             rest = (w.stride, w.dilation, w.pads, given["group"])
             return Pending(
@@ -194,7 +170,7 @@ class Reader:
         if kernel is None:
             raise refuse(node, "kernel_shape must be given")
         where = self.positions(node, x, kernel)
-        w = window(node, given, kernel, where)
+        w = window(node, given, kernel, where, self.tensors[x.source].length)
         if w.dilation != 1:
             raise refuse(node, "dilated pooling is not supported", w.dilation)
         if node.op_type == "MaxPool":
@@ -248,13 +224,9 @@ class Reader:
     def activation(self, node: NodeProto) -> None:
         """Relu or Clip: fused with the op in front of it, or nothing where no value lies outside its bounds."""
         value = self.value(node, node.input[0])
-        low, high = 0.0, math.inf
-        if node.op_type == "Clip":
-            bounds = [*list(node.input[1:]), "", ""]
-            low = self.constants.real(node, bounds[0]) if bounds[0] else -math.inf
-            high = self.constants.real(node, bounds[1]) if bounds[1] else math.inf
+        low, high = self.constants.bounds(node)
         pending = value.pending
-        if pending is not None and pending.node.op_type in ("Conv", "Gemm", "MatMul", "Add"):
+        if pending is not None and pending.node.op_type in CLAMPS:
             if pending.clip != (-math.inf, math.inf):
                 raise refuse(node, "only one Clip can be fused")
             pending = replace(pending, relu=pending.relu or low == 0.0, clip=(low, high))
@@ -262,14 +234,24 @@ class Reader:
                 pending = replace(pending, clip=(-math.inf, math.inf))
             self.values[node.output[0]] = replace(value, pending=pending)
             return
-        if value.state != "real" or value.quant is None or not covers(value.quant, low, high):
-            raise refuse(node, f"{node.op_type} is supported behind Conv, Gemm, MatMul and Add only")
+        quant = value.quant if value.state == "real" else None
+        op = next((op for op in self.ops if op.name == value.source), None)
+        rectifies = quant is not None and low == 0.0 and covers(quant, -math.inf, high)
+        if rectifies and isinstance(op, (Conv1d, Dense, Add)) and alone(self.graph, node.input[0]):
+            self.ops[self.ops.index(op)] = replace(op, relu=True)  # clamps what its quantisation gives
+        elif quant is None or not covers(quant, low, high):
+            why = f"{node.op_type} is supported behind {', '.join(CLAMPS)} that nothing else reads"
+            raise refuse(node, why)
         self.values[node.output[0]] = value
 
     def quantise(self, node: NodeProto) -> None:
-        """QuantizeLinear closes the pending op."""
-        value = self.value(node, node.input[0])
+        """QuantizeLinear closes the pending op; what is closed already may be quantised alike once more."""
         quant, dtype = self.constants.quant(node)
+        again = self.closed_as.get(node.input[0])
+        if again is not None and (again.quant, again.dtype) == (quant, dtype):
+            self.values[node.output[0]] = again
+            return
+        value = self.value(node, node.input[0])
         if dtype == "uint8":
             self.note("uint8 activations are read as int8: value and zero point minus 128")
         stored = replace(value, state="stored", quant=quant, dtype=dtype, pending=None)
@@ -289,6 +271,7 @@ class Reader:
             raise refuse(node, "expected behind a float op", value.state)
         else:
             stored = self.close(node, value.pending, stored, quant)
+            self.closed_as[node.input[0]] = stored
         self.values[node.output[0]] = stored
 
     def close(self, node: NodeProto, pending: Pending, stored: Value, quant: Quant) -> Value:
@@ -298,20 +281,25 @@ class Reader:
             raise refuse(
                 pending.node, f"the Clip behind it to {low:.9g}, {high:.9g} is not what int8 clips to"
             )
-        op = pending.build(quant, relu)
+        op, tensor = self.build(pending, quant, relu)
         if isinstance(op, MaxPool1d) and quant != self.tensors[op.inputs[0]].quant:
             raise refuse(node, f"{pending.node.op_type} must keep scale and zero point", quant)
-        tensor = self.add(op)
-        if pending.layout.rank == 2:
-            self.flat.add(op.name)
         return replace(stored, source=op.name, shape=pending.layout.shape(*tensor.shape))
 
-    def dequantise(self, node: NodeProto, axis: int) -> None:
-        if node.input[0] in self.constants.tensors:
-            self.constants.dequantise(node, axis)
-            return
+    def build(self, pending: Pending, quant: Quant, relu: bool) -> tuple[Op, Tensor]:
+        """The op and its output, added; what the IR refuses is refused by the node's name."""
+        try:
+            op = pending.build(quant, relu)
+            tensor = self.add(op)
+        except ModelError as wrong:
+            raise refuse(pending.node, wrong.why, wrong.value) from wrong
+        if pending.layout.rank == 2:
+            self.flat.add(op.name)
+        return op, tensor
+
+    def dequantise(self, node: NodeProto) -> None:
         value = self.value(node, node.input[0])
-        quant, dtype = self.constants.quant(node)
+        quant, dtype = self.constants.quant(node, value.dtype)
         if value.state == "decided":
             self.values[node.output[0]] = value
             return
@@ -333,22 +321,30 @@ class Reader:
         self.values[node.output[0]] = replace(value, state="decided", quant=None)
 
     def node(self, node: NodeProto) -> None:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ATTRIBUTES:
+        standard = node.domain in ("", "ai.onnx") or node.op_type in DOMAINS.get(node.domain, ())
+        if not standard or node.op_type not in ATTRIBUTES:
             raise refuse(node, "this op is not supported", f"{node.domain or 'ai.onnx'}.{node.op_type}")
-        if not node.input or len(node.output) != 1:
+        if (not node.input and node.op_type != "Constant") or len(node.output) != 1:
             raise refuse(node, "needs inputs and exactly one output", len(node.output))
         if node.output[0] in self.values or node.output[0] in self.constants:
             raise refuse(node, "defined twice", node.output[0])
-        given = attributes(node)
         kind = node.op_type
+        if kind == "Constant":
+            self.constants.define(node)
+            return
+        given = attributes(node)
+        if self.constants.folds(node, given):
+            return
         if kind == "DequantizeLinear":
-            self.dequantise(node, given["axis"])
+            self.dequantise(node)
         elif kind == "QuantizeLinear":
             self.quantise(node)
         elif kind in ("Relu", "Clip"):
             self.activation(node)
         elif kind == "BatchNormalization":
             self.normalise(node, given)
+        elif kind in ("Identity", "Dropout"):
+            self.same(node)
         elif kind in MOVES:
             self.move(node, given)
         elif kind == "Softmax":
@@ -356,6 +352,12 @@ class Reader:
         else:
             pending = self.pending(node, given)
             self.values[node.output[0]] = Value("pending", "", (), pending=pending)
+
+    def same(self, node: NodeProto) -> None:
+        """Identity, or a Dropout in inference."""
+        if len(node.input) == 3 and node.input[2] and self.constants.array(node, node.input[2]).any():
+            raise refuse(node, "a Dropout that drops is for training", node.input[2])
+        self.values[node.output[0]] = self.value(node, node.input[0])
 
     def normalise(self, node: NodeProto, given: dict[str, Any]) -> None:
         raise refuse(node, "must be folded into its convolution before a model is quantised")
@@ -371,14 +373,14 @@ class Reader:
         value = self.values.get(last.name)
         if value is None or value.state not in ("stored", "real", "decided") or not self.ops:
             raise ModelError("the graph's output must be quantised", field="output", value=last.name)
-        got = _ELEM.get(last.type.tensor_type.elem_type)
+        got = ELEM.get(last.type.tensor_type.elem_type)
         if got != (value.dtype if value.state == "stored" else "float32") and value.state != "decided":
             raise ModelError(f"has another type than {value.dtype}", field=f"output {last.name!r}", value=got)
         ops = without_unread(self.ops, value.source)
         if not ops or ops[-1].name != value.source:
             raise ModelError("must be the last result", field=f"output {last.name!r}", value=value.source)
         graph = Graph(clean_name(self.graph.name, "net"), self.tensors[INPUT], ops)
-        return Imported(graph, tuple(self.notes))
+        return Imported(graph, tuple(self.constants.notes))
 
 
 def read_onnx(data: bytes) -> Imported:

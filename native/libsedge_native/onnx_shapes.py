@@ -34,14 +34,14 @@ def _transposed(node: NodeProto, shape: Shape, perm: list[int] | None) -> Shape:
 
 
 def moved(node: NodeProto, shape: Shape, attributes: dict[str, Any], constants: Constants) -> Shape:
-    """Shape behind Flatten, Reshape, Squeeze, Unsqueeze, Transpose or Identity; the bytes stay where they are."""
+    """Shape behind Flatten, Reshape, Squeeze, Unsqueeze or Transpose; the bytes stay where they are."""
     kind, rank = node.op_type, len(shape)
     out = shape
     if kind == "Flatten":
-        axis = attributes["axis"]
-        if axis not in (1, 1 - rank):
-            raise refuse(node, "axis must be 1", axis)
-        out = (shape[0], math.prod(shape[1:]))
+        axis = attributes["axis"] + (rank if attributes["axis"] < 0 else 0)
+        if not 0 <= axis <= rank:
+            raise refuse(node, f"axis must be one of {rank} axes", attributes["axis"])
+        out = (math.prod(shape[:axis]), math.prod(shape[axis:]))
     elif kind == "Reshape":
         if len(node.input) != 2:
             raise refuse(node, "needs input and shape", len(node.input))
@@ -101,17 +101,51 @@ class Window:
     pads: tuple[int, int]
 
 
-def window(node: NodeProto, attributes: dict[str, Any], kernel: list[int], where: Layout) -> Window:
+def window(node: NodeProto, given: dict[str, Any], kernel: list[int], where: Layout, length: int) -> Window:
     """The window along the positions; along an axis of length 1 it must be 1 wide and not padded."""
     axes = where.rank - 2
-    strides = list(attributes["strides"] or [1] * axes)
-    dilations = list(attributes["dilations"] or [1] * axes)
-    pads = list(attributes["pads"] or [0] * (2 * axes))
+    strides = list(given["strides"] or [1] * axes)
+    dilations = list(given["dilations"] or [1] * axes)
+    pads = list(given["pads"] or [0] * (2 * axes))
     if not len(kernel) == len(strides) == len(dilations) == len(pads) // 2 == axes or len(pads) % 2:
         raise refuse(node, f"kernel, strides, dilations and pads must be for {axes} axes", kernel)
+    if min(*kernel, *strides, *dilations) < 1:
+        raise refuse(node, "kernel, strides and dilations must be 1 at least", kernel)
     i = where.axis - 2
     if axes == 2:
         other = 1 - i
-        if kernel[other] != 1 or pads[other] or pads[other + 2] or min(strides[other], dilations[other]) < 1:
+        if kernel[other] != 1 or pads[other] or pads[other + 2]:
             raise refuse(node, "along the axis of length 1 the window must be 1 and not padded", kernel)
-    return Window(kernel[i], strides[i], dilations[i], (pads[i], pads[i + axes]))
+    reach = (kernel[i] - 1) * dilations[i] + 1
+    before, after = pads[i], pads[i + axes]
+    if given["auto_pad"] != b"NOTSET":
+        if any(pads):
+            raise refuse(node, "pads and auto_pad exclude each other", pads)
+        before, after = _automatic(node, given["auto_pad"], length, reach, strides[i])
+    if given.get("ceil_mode"):
+        after += _rounded_up(node, given, length + before + after, reach, strides[i], length + before)
+    return Window(kernel[i], strides[i], dilations[i], (before, after))
+
+
+def _automatic(node: NodeProto, kind: bytes, length: int, reach: int, stride: int) -> tuple[int, int]:
+    """The padding that auto_pad means: SAME gives ceil(length / stride) positions, the odd one at the named end."""
+    if kind not in (b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
+        raise refuse(node, "auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER", kind)
+    total = 0 if kind == b"VALID" else max((-(-length // stride) - 1) * stride + reach - length, 0)
+    less, more = total // 2, total - total // 2
+    return (more, less) if kind == b"SAME_LOWER" else (less, more)
+
+
+def _rounded_up(
+    node: NodeProto, given: dict[str, Any], padded: int, reach: int, stride: int, readable: int
+) -> int:
+    """The padding behind that ceil_mode stands for. A window that would begin in it is none."""
+    if given["ceil_mode"] != 1:
+        raise refuse(node, "ceil_mode must be 0 or 1", given["ceil_mode"])
+    steps = -(-(padded - reach) // stride)
+    if steps * stride >= readable:
+        steps -= 1
+    more = max(steps * stride + reach - padded, 0)
+    if more and given.get("count_include_pad"):
+        raise refuse(node, "ceil_mode with count_include_pad: what the last window divides by is not proved")
+    return more

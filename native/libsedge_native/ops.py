@@ -120,7 +120,11 @@ def _check_weights(op: Conv1d | Dense) -> None:
             raise _refuse(op.name, kind, "float weights have scale 1")
         return
     if op.weight.size == 0 or int(op.weight.min()) < -127:
-        raise _refuse(op.name, kind, "weights must be non-empty and in [-127, 127]; -128 is refused")
+        raise _refuse(
+            op.name,
+            kind,
+            "weights must be non-empty and in [-127, 127]; -128 is refused: quantise to the narrow range",
+        )
     tiny = np.finfo(np.float32).tiny
     if not np.all(np.isfinite(op.weight_scale)) or not np.all(op.weight_scale >= tiny):
         raise _refuse(op.name, kind, "weight scales must be positive, finite, normal float32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,9 +131,8 @@ def quantised(model: onnx.ModelProto, folder: Path, activations: str, **options:
             target,
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
             activation_type=quantization.QuantType[activations],
-            **{"weight_type": quantization.QuantType.QInt8, **options},
+            **{"per_channel": True, "weight_type": quantization.QuantType.QInt8, **options},
         )
     logging.disable(logging.NOTSET)
     return target.read_bytes()
@@ -209,9 +209,12 @@ def test_a_foreign_model_compiles_and_says_what_was_converted(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"weight_type": quantization.QuantType.QUInt8}, "asymmetric weights are refused|dequantised int8"),
-        ({"extra_options": {"AddQDQPairToWeight": True}}, "QuantizeLinear.*reads what no node"),
-        ({"op_types_to_quantize": ["Conv"]}, "Relu is supported behind Conv"),
+        ({"weight_type": quantization.QuantType.QUInt8}, "-128 is refused"),
+        (
+            {"weight_type": quantization.QuantType.QUInt8, "per_channel": False},
+            "asymmetric weights are refused",
+        ),
+        ({"op_types_to_quantize": ["Conv"]}, "MaxPool must keep scale"),
     ],
 )
 def test_quantisation_that_is_not_proved_is_refused(options: dict, why: str, tmp_path: Path) -> None:
@@ -219,6 +222,130 @@ def test_quantisation_that_is_not_proved_is_refused(options: dict, why: str, tmp
     with pytest.raises(ModelError, match=why) as caught:
         from_onnx(data)
     assert "node '" in str(caught.value)
+
+
+def equal(model: onnx.ModelProto, data: bytes) -> bool:
+    """Whether the import gives ONNX Runtime's logits on every spectrum."""
+    rows = spectra(model)
+    q, real = our_logits(data, rows)
+    assert len(np.unique(q)) > 15, "a saturated net proves nothing"
+    return np.array_equal(real, logits_of_onnx_runtime(data, rows))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ActivationSymmetric": True},  # a Relu between two quantisations
+        {"DedicatedQDQPair": True},  # a result quantised once for each reader
+        {"AddQDQPairToWeight": True},  # float weights and their QuantizeLinear, as PyTorch exports them
+        {"QuantizeBias": False},
+        {"UseQDQContribOps": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_other_ways_to_write_the_same_quantisation(options: dict[str, bool], tmp_path: Path) -> None:
+    model = branched(False)
+    del model.graph.node[-1]  # the Softmax
+    model.graph.output[0].name = "logits"
+    assert equal(model, quantised(model, tmp_path, "QInt8", extra_options=options))
+
+
+def test_float_biases_are_rounded_and_said_so(tmp_path: Path) -> None:
+    data = quantised(plain(False), tmp_path, "QInt8", extra_options={"QuantizeBias": False})
+    assert "float biases are rounded to int32 with scale s_x * s_w" in read_onnx(data).notes
+
+
+def test_a_relu_on_a_quantised_result_that_another_node_reads_is_refused(tmp_path: Path) -> None:
+    net = Net(False)
+    body = net.conv("spectrum", "conv1", (8, 1, 7))
+    total = net.node("Add", [body, net.node("Relu", [body], "relu1")], "sum")
+    x = net.node("Flatten", [net.node("GlobalAveragePool", [total], "gap")], "flat")
+    model = net.model([1, 1, POINTS], net.gemm(x, "logits", 8, CLASSES))
+    data = quantised(model, tmp_path, "QInt8", extra_options={"ActivationSymmetric": True})
+    with pytest.raises(ModelError, match=r"node 'relu1'.*that nothing else reads"):
+        read_onnx(data)
+
+
+def windows(two_d: bool, kind: str, taps: int, **given: object) -> onnx.ModelProto:
+    """One convolution or pool with the attributes given, and what makes logits of it."""
+    net = Net(two_d)
+    axes = {"kernel_shape": [1, taps] if two_d else [taps]}
+    for name in ("strides", "pads"):
+        if name in given:
+            along = given.pop(name)
+            axes[name] = [0, along[0], 0, along[1]] if two_d and name == "pads" else [1, *along]  # type: ignore[index, misc]
+            axes[name] = axes[name] if two_d else list(along)  # type: ignore[call-overload]
+    x = "spectrum"
+    if kind == "Conv":
+        weight = net.rng.normal(0, 0.4, (8, 1, 1, taps) if two_d else (8, 1, taps)).astype(np.float32)
+        x = net.node(kind, [x, net.constant("w", weight)], "window", **axes, **given)
+    else:
+        x = net.node(kind, [net.conv(x, "stem", (8, 1, 5), stride=2)], "window", **axes, **given)
+    x = net.node("Relu", [net.conv(x, "behind", (8, 8, 3))], "relu")
+    x = net.node("Dropout", [net.node("Identity", [x], "same")], "dropped")
+    x = net.node("Flatten", [net.node("GlobalAveragePool", [x], "gap")], "flat", axis=0 if not two_d else 1)
+    return net.model([1, 1, 1, POINTS] if two_d else [1, 1, POINTS], net.gemm(x, "logits", 8, CLASSES))
+
+
+@pytest.mark.parametrize("two_d", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "taps", "given"),
+    [
+        ("Conv", 4, {"auto_pad": "SAME_UPPER", "strides": [1]}),
+        ("Conv", 6, {"auto_pad": "SAME_LOWER", "strides": [5]}),
+        ("Conv", 4, {"auto_pad": "VALID", "strides": [3]}),
+        ("MaxPool", 4, {"auto_pad": "SAME_LOWER", "strides": [3]}),
+        ("MaxPool", 2, {"ceil_mode": 1, "strides": [3]}),
+        ("MaxPool", 4, {"ceil_mode": 1, "strides": [3], "pads": [2, 1]}),
+        ("AveragePool", 3, {"ceil_mode": 1, "strides": [4], "pads": [1, 0]}),
+    ],
+)
+def test_padding_that_is_only_named(kind: str, taps: int, given: dict, two_d: bool, tmp_path: Path) -> None:
+    model = windows(two_d, kind, taps, **given)
+    assert equal(model, quantised(model, tmp_path, "QUInt8"))
+
+
+def constants_as_nodes(model: onnx.ModelProto) -> None:
+    """Initialisers as Constant nodes, every second one read through an Identity."""
+    made = []
+    for i, tensor in enumerate(model.graph.initializer):
+        name = f"of_{tensor.name}" if i % 2 else tensor.name
+        made.append(helper.make_node("Constant", [], [name], value=tensor))
+        made += [helper.make_node("Identity", [name], [tensor.name])] if i % 2 else []
+    nodes = [*made, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def without_zero_points(model: onnx.ModelProto) -> None:
+    zero = {t.name for t in model.graph.initializer if not numpy_helper.to_array(t).any()}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[2] in zero:
+            del node.input[2:]
+
+
+def newest(model: onnx.ModelProto) -> None:
+    model.ir_version, model.opset_import[0].version = onnx.IR_VERSION, onnx.defs.onnx_opset_version()
+
+
+def uint8_weights(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if "_w_" in tensor.name and values.dtype == np.int8:
+            flipped = (values.view(np.uint8) ^ 128).reshape(values.shape)
+            tensor.CopyFrom(numpy_helper.from_array(flipped, tensor.name))
+
+
+@pytest.mark.parametrize("change", [constants_as_nodes, without_zero_points, newest, uint8_weights])
+def test_other_spellings_are_the_same_graph(
+    change: Callable[[onnx.ModelProto], None], tmp_path: Path
+) -> None:
+    data = quantised(plain(False), tmp_path, "QUInt8")
+    model = onnx.load_model_from_string(data)
+    change(model)
+    changed = model.SerializeToString()
+    assert changed != data
+    assert from_onnx(changed).digest == from_onnx(data).digest
 
 
 def test_operator_form_is_refused_by_name(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def external(model: ModelProto) -> None:
     tensor.ClearField("raw_data")
 
 
+def elsewhere() -> TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(2, np.float32), "t")
+    tensor.external_data.add().key = "location"
+    return tensor
+
+
 def cycle(model: ModelProto) -> None:
     node(model, "conv").input[0] = "fc_float"
 
@@ -158,9 +164,22 @@ HOSTILE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "unknown opset": (lambda m: setattr(m.opset_import[0], "version", 99), "opset"),
     "old opset": (lambda m: setattr(m.opset_import[0], "version", 7), "opset"),
     "ir version": (lambda m: setattr(m, "ir_version", 99), "ir_version"),
-    "auto_pad": (lambda m: set_attribute(m, "conv", "auto_pad", "SAME_UPPER"), "auto_pad"),
+    "auto_pad": (lambda m: set_attribute(m, "conv", "auto_pad", "SAME_SOMEHOW"), "auto_pad"),
+    "auto_pad and pads": (lambda m: set_attribute(m, "conv", "auto_pad", "SAME_UPPER"), "exclude each other"),
+    "reference attribute": (
+        lambda m: setattr(node(m, "conv").attribute[0], "ref_attr_name", "x"),
+        "node 'conv'.*cannot be read",
+    ),
+    "constant of text": (
+        lambda m: m.graph.node.insert(0, helper.make_node("Constant", [], ["t"], "t", value_string="x")),
+        "node 't'.*value_string",
+    ),
+    "constant of a file": (
+        lambda m: m.graph.node.insert(0, helper.make_node("Constant", [], ["t"], "t", value=elsewhere())),
+        "node 't'.*external data",
+    ),
     "unknown attribute": (lambda m: set_attribute(m, "conv", "surprise", 1), "surprise"),
-    "ceil mode": (lambda m: set_attribute(m, "pool", "ceil_mode", 1), "ceil_mode"),
+    "ceil mode": (lambda m: set_attribute(m, "pool", "ceil_mode", 2), "ceil_mode"),
     "pool of padding only": (lambda m: set_attribute(m, "pool", "pads", [2, 1]), "narrower than the window"),
     "gemm alpha": (lambda m: set_attribute(m, "fc", "alpha", 2.0), "alpha"),
     "zero stride": (lambda m: set_attribute(m, "conv", "strides", [0]), "stride"),
@@ -265,7 +284,7 @@ HOSTILE_BRANCHES: dict[str, tuple[Callable[[ModelProto], object], str]] = {
         lambda m: set_attribute(m, "mean", "kernel_shape", [3, 3]),
         "mean.*axes",
     ),
-    "average with ceil": (lambda m: set_attribute(m, "mean", "ceil_mode", 1), "mean.*ceil_mode"),
+    "average with ceil": (lambda m: set_attribute(m, "mean", "ceil_mode", 2), "mean.*ceil_mode"),
     "average of padding": (lambda m: set_attribute(m, "mean", "pads", [3, 0]), "narrower than the window"),
     "dilated pool": (lambda m: set_attribute(m, "top", "dilations", [2]), "top.*dilated"),
     "negative padding": (lambda m: set_attribute(m, "top", "pads", [-1, 1]), "narrower than the window"),
