@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libsedge.errors import ConfigError, RunError
-from libsedge_training import chemistry
+from libsedge_training import chemistry, chemistry_real
 from libsedge_training.calibrate import choose_min_confidence
 from libsedge_training.simulate import absorption, bands, minerals, random_instrument, random_plasma
 from libsedge_training.simulate import chemistry as simulated
@@ -125,6 +125,42 @@ def test_an_invented_mineral_is_seen_once(table: absorption.Absorption) -> None:
     assert sorted(rows) == [2] * 9
     assert sum(rows) == plan.count
     assert len({plan.specimens_of(material) for material in plan.materials}) == 2
+
+
+def test_the_families_are_the_same_minerals_without_three_classes_and_with_soils() -> None:
+    families, chemistry_set = (
+        simulated.make_plan("nowhere.h5", SEED, classes=name) for name in ("families", "chemistry")
+    )
+    labels = {m.name: families.label(m) for m in families.materials}
+    assert labels["carbon steel"] == labels["invented native metal"] == "metal"
+    assert labels["peat"] == labels["invented soil"] == "soil"
+    left_out = {m.label for m in chemistry_set.materials if m.name not in labels}
+    assert left_out == {"halide", "phosphate", "sulfide"}
+    added = {m.label for m in families.materials} - {m.label for m in chemistry_set.materials}
+    assert added == {"soil"}
+    assert families.digest() != chemistry_set.digest()
+    with pytest.raises(ConfigError, match="fluorite"):
+        simulated.make_plan("nowhere.h5", SEED, classes="families", names=["fluorite"])
+    with pytest.raises(ConfigError, match="peat"):
+        simulated.make_plan("nowhere.h5", SEED, names=["peat"])
+
+
+def test_labels_are_those_of_the_class_set(small_set: SpectraSet) -> None:
+    chemistry.check_labels(small_set, "chemistry")
+    with pytest.raises(ConfigError, match="sulfide"):
+        chemistry.check_labels(small_set, "families")
+
+
+def test_a_real_target_has_the_class_of_the_models_set() -> None:
+    by_name = {target.name: target for target in chemistry_real.TARGETS}
+    expected = {
+        "chemistry": {"soils": "silicate", "stainless steel": "native metal", "BHVO-2": "silicate"},
+        "families": {"soils": "soil", "stainless steel": "metal", "BHVO-2": "silicate"},
+    }
+    for name, wanted in expected.items():
+        labels = sorted(set(minerals.CLASS_SETS[name].values()))
+        assert {n: chemistry_real.true_label(by_name[n], labels) for n in wanted} == wanted
+        assert chemistry_real.true_label(by_name["cranberry plants"], labels) is None
 
 
 def test_the_hottest_plasma_shows_doubly_ionised_atoms() -> None:

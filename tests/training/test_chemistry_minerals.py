@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libsedge.errors import FileFormatError
-from libsedge_training.simulate import invented, minerals
+from libsedge_training.simulate import invented, materials, minerals
 
 #: element -> published factor from element to oxide by mass
 OXIDE = {
@@ -76,6 +76,10 @@ def test_every_class_has_many_minerals() -> None:
     count = {label: sum(mineral.label == label for mineral in table) for label in minerals.CLASSES}
     assert min(count.values()) >= 20, count
     assert 150 <= len(table) <= 400
+    labels = {name: set(labels.values()) for name, labels in minerals.CLASS_SETS.items()}
+    assert labels["families"] == {material.label for material in materials.load_materials()}
+    assert len(labels["chemistry"]) == 8
+    assert all(set(labels) <= set(minerals.CLASSES) for labels in minerals.CLASS_SETS.values())
     assert all(name in {mineral.name for mineral in table} for name in minerals.GANGUE)
 
 
@@ -156,3 +160,20 @@ def gangue_elements() -> set[str]:
     rows = [mineral for mineral in minerals.load_minerals() if mineral.name in minerals.GANGUE]
     formulas = [f for row in rows for f in (row.formula, *(f for f, _ in row.series + row.traces))]
     return {element for formula in formulas for element in minerals.fractions(formula)}
+
+
+def test_soils_hold_organic_matter_and_what_rocks_weather_to() -> None:
+    rng = np.random.default_rng(6)
+    drawn = [invented.draw_specimen("soil", rng) for _ in range(200)]
+    carbon, nitrogen, silicon, iron = (
+        np.array([parts[e] for parts in drawn]) for e in ("C", "N", "Si", "Fe")
+    )
+    # Bowen (1966): dry mineral soils have 0.7 to 50 % carbon (median 2 %), C/N of about 10 and 25 to 41 % silicon
+    assert 0.01 < np.median(carbon) < 0.05
+    assert 5 < np.median(carbon / nitrogen) < 20
+    assert 0.2 < np.median(silicon) < 0.33
+    assert iron.min() > 1e-4
+    assert 0.03 < (carbon > 0.2).mean() < 0.2  # peat, litter, compost
+    # negative control: no silicate is one
+    rocks = [invented.draw_specimen("silicate", rng) for _ in range(200)]
+    assert max(parts.get("N", 0.0) for parts in rocks) < nitrogen.min()

@@ -1,6 +1,8 @@
-"""`libsedge train --classes chemistry`: eight mineral classes on any instrument, learned from simulated spectra alone.
+"""`libsedge train --classes chemistry|families`: what minerals, metals and soils are, on any instrument, learned from
+simulated spectra alone.
 
-The set is `simulate.chemistry`'s; docs/real_spectra.md says what the model gets right on real spectra.
+The sets are `simulate.chemistry`'s, the classes those of `simulate.minerals.CLASS_SETS`; docs/real_spectra.md says what
+the models get right on real spectra.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from .augment import Augmentation
 from .model import read_run
 from .simulate import chemistry as simulated
 from .simulate import invented
+from .simulate.minerals import CLASS_SETS
 from .simulate.parts import processes
 from .spectra import SpectraSet
 
@@ -55,12 +58,20 @@ def config(hold_out: str, **given: Any) -> fit.TrainConfig:
 
 
 def spectra_for(
-    run_dir: str | PathLike[str], given: str | None, console: Console, *, epochs: int, jobs: int | None = None
+    run_dir: str | PathLike[str],
+    classes: str,
+    given: str | None,
+    console: Console,
+    *,
+    epochs: int,
+    jobs: int | None = None,
 ) -> Path:
-    """The set to train on: the one given, else RUN.h5 beside the run folder, simulated where it is missing."""
+    """The set of the class set ``classes`` to train on: the one given, else RUN.h5 beside the run folder, simulated
+    where it is missing.
+    """
     out = Path(given) if given is not None else Path(f"{os.fspath(run_dir).rstrip('/')}.h5")
     workers = processes(jobs)
-    plan = simulated.make_plan(out, seed=1)
+    plan = simulated.make_plan(out, seed=1, classes=classes)
     count = plan.count
     minutes = epochs * EPOCH_MINUTES
     if not out.exists():
@@ -75,10 +86,18 @@ def spectra_for(
         with StoreReader(out) as store:
             if plan.digest()[:16] not in store.source:
                 raise ConfigError(
-                    "exists and is not the chemistry set: remove it, or name the set to train on", file=out
+                    f"exists and is not the {classes} set: remove it, or name the set to train on", file=out
                 )
     console.print(f"training: about {minutes:.0f} minutes on an idle core", highlight=False)
     return out
+
+
+def check_labels(data: SpectraSet, classes: str) -> None:
+    """ConfigError where a label of ``data`` is not one of the class set ``classes``."""
+    known = sorted(set(CLASS_SETS[classes].values()))
+    for label in data.classes:
+        if label not in known:
+            raise ConfigError(f"--classes {classes} are {', '.join(known)}", field="label", value=label)
 
 
 class ChemistryLoop(fit.Loop):

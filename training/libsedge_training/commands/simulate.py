@@ -44,19 +44,25 @@ def _check(
         sys.exit(1)
 
 
-def _chemistry(
-    output: Path, seed: int, spectra: int | None, materials: str | None, jobs: int | None, *, progress: bool
+def _class_set(
+    classes: str,
+    output: Path,
+    seed: int,
+    spectra: int | None,
+    materials: str | None,
+    jobs: int | None,
+    *,
+    progress: bool,
 ) -> None:
-    """The set of the chemistry model; distances, instrument and physics are drawn at random there."""
+    """The set of `libsedge train --classes`; distances, instrument and physics are drawn at random there."""
     from libsedge_training.simulate import chemistry
 
     names = None if materials is None else [name.strip() for name in materials.split(",")]
-    plan = chemistry.make_plan(output, seed, spectra=spectra, names=names)
+    plan = chemistry.make_plan(output, seed, classes=classes, spectra=spectra, names=names)
     path = chemistry.run(plan, output, jobs=jobs, progress=progress)
-    count = len(plan.materials) * plan.specimens * plan.spectra
     click.echo(
-        f"{path}: {count} simulated spectra of {len(plan.materials)} minerals and metals in "
-        f"{len({m.label for m in plan.materials})} classes, each on a random instrument"
+        f"{path}: {plan.count} simulated spectra of {len(plan.materials)} materials in "
+        f"{len({plan.label(m) for m in plan.materials})} classes, each on a random instrument"
     )
 
 
@@ -66,7 +72,7 @@ def _chemistry(
     "--preset",
     default="small",
     show_default=True,
-    help="tiny, small, full (17,760 spectra) or chemistry (eight mineral classes).",
+    help="tiny, small, full (17,760 spectra), or chemistry or families, the sets of `libsedge train --classes`.",
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
 @click.option("--jobs", type=int, help="Processes; default: one a CPU.")
@@ -137,9 +143,10 @@ def simulate(
         return
     if dust_decay is not None and not dust_share:
         raise ConfigError("goes with --dust", field="dust_decay", value=dust_decay)
-    if dust_share and (check or preset == "chemistry"):
+    by_class = preset in ("chemistry", "families")
+    if dust_share and (check or by_class):
         raise ConfigError(
-            "neither --check nor the chemistry preset has dust: leave --dust out",
+            "neither --check nor the presets chemistry and families have dust: leave --dust out",
             field="dust",
             value=dust_share,
         )
@@ -150,8 +157,8 @@ def simulate(
         return
     if output is None:
         raise ConfigError("name the store to write: -o set.h5", field="output")
-    if preset == "chemistry":
-        _chemistry(output, seed, spectra, materials, jobs, progress=not quiet and sys.stderr.isatty())
+    if by_class:
+        _class_set(preset, output, seed, spectra, materials, jobs, progress=not quiet and sys.stderr.isatty())
         return
     from libsedge_training.simulate import dust, presets
     from libsedge_training.simulate.generate import make_plan, run

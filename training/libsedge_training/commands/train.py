@@ -24,6 +24,7 @@ from libsedge_training.model import NETS, NetSpec, macs, net_spec, read_run
 from libsedge_training.prepare import segments_for
 from libsedge_training.readers import read
 from libsedge_training.search.best import weighting_name
+from libsedge_training.simulate.minerals import CLASS_SETS
 
 _DEFAULT = fit.TrainConfig()
 _CONFIG = (
@@ -86,9 +87,9 @@ def _steps(spec: NetSpec, smooth: str | None, continuum: int | None) -> Preproce
 )
 @click.option(
     "--classes",
-    type=click.Choice(["chemistry"]),
-    help="Train for these classes, for any instrument within 240-850 nm, on simulated spectra; SET.h5 is then made "
-    "beside RUN where none is given.",
+    type=click.Choice(list(CLASS_SETS)),
+    help="Train for these classes (chemistry: eight, of minerals and metals; families: six, with soil), for any "
+    "instrument within 240-850 nm, on simulated spectra; SET.h5 is then made beside RUN where none is given.",
 )
 @click.option(
     "--hold-out",
@@ -141,10 +142,12 @@ def train(
             raise ConfigError(
                 "several processes need a set that is there: make it with one first", field="SET.h5"
             )
-        spectra = str(chemistry.spectra_for(run_dir, spectra, console, epochs=config.epochs))
+        spectra = str(chemistry.spectra_for(run_dir, classes, spectra, console, epochs=config.epochs))
     if spectra is None:
         raise ConfigError("name a set of spectra, or classes to simulate one for (--classes)", field="SET.h5")
     data = read(spectra)
+    if classes is not None:
+        chemistry.check_labels(data, classes)
     spec = net_spec(config.net)
     console.print(
         f"{len(data)} spectra{' (simulated)' if data.simulated else ''}, {len(data.classes)} classes, "

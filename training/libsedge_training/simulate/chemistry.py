@@ -1,10 +1,10 @@
-"""The simulated set of the chemistry model: the minerals of `minerals.csv` and invented ones, every spectrum on another
+"""The simulated sets of the chemistry model: the minerals of `minerals.csv` and invented ones, each spectrum on another
 instrument.
 
-Eight classes (`minerals.CLASSES`). A virtual specimen is a random composition of a mineral (`minerals`); its spectra
-are shot under random circumstances (`random_plasma`) on random spectrometers (`random_instrument`), and stored on the
-model's own grid. Same seed, same bytes, whatever the number of processes (see `parts`). The absorption table is
-computed once a set and waits in ``OUT.parts/`` with the parts.
+Labels are those of a class set (`minerals.CLASS_SETS`). A virtual specimen is a random composition of a mineral
+(`minerals`); its spectra are shot under random circumstances (`random_plasma`) on random spectrometers
+(`random_instrument`), and stored on the model's own grid. Same seed, same bytes, whatever the number of processes (see
+`parts`). The absorption table is computed once a set and waits in ``OUT.parts/`` with the parts.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def elements(chosen: tuple[minerals.Mineral, ...]) -> list[str]:
     found = set(minerals.EVERYWHERE)
     if any(mineral.name.startswith(invented.NAME) for mineral in chosen):
         found |= invented.elements()
-    for mineral in (*chosen, *(m for m in minerals.load_minerals() if m.name in minerals.GANGUE)):
-        for formula in (mineral.formula, *(f for f, _ in mineral.series + mineral.traces)):
-            found |= set(minerals.fractions(formula))
+    for mineral in minerals.load_minerals():
+        if mineral in chosen or mineral.name in minerals.GANGUE:
+            found |= minerals.elements_of(mineral)
     for _, gas, _ in random_plasma.ATMOSPHERES.values():
         found |= set(gas)
     return sorted(found)
@@ -81,7 +81,7 @@ class Plan:
     """Everything that decides the bytes of a set; ``folder`` holds the absorption table and decides nothing.
 
     ``materials``: listed minerals with ``specimens`` of ``spectra`` each, and `invented.kinds` with ``invented`` of
-    one spectrum each.
+    one spectrum each; ``classes``: the class set that their labels are of.
     """
 
     seed: int
@@ -89,6 +89,7 @@ class Plan:
     invented: int
     spectra: int
     materials: tuple[minerals.Mineral, ...]
+    classes: str
     folder: str
 
     def digest(self) -> str:
@@ -108,6 +109,10 @@ class Plan:
     def count(self) -> int:
         """Spectra of the whole set."""
         return sum(self.specimens_of(material) * self.spectra_of(material) for material in self.materials)
+
+    def label(self, material: minerals.Mineral) -> str:
+        """The class of one material in the class set."""
+        return minerals.CLASS_SETS[self.classes][material.label]
 
     def simulate(self, material: minerals.Mineral) -> np.ndarray:
         """Relative counts float32 [specimens * spectra of each, points of the grid] of one material."""
@@ -130,28 +135,36 @@ def make_plan(
     out: str | os.PathLike[str],
     seed: int,
     *,
+    classes: str = "chemistry",
     specimens: int | None = None,
     spectra: int | None = None,
     names: list[str] | None = None,
 ) -> Plan:
-    """The plan of a set to be written to ``out``; ``names``: of listed minerals, None = all and the invented ones.
+    """The plan of a set to be written to ``out``; ``names``: of listed minerals, None = all of the class set and the
+    invented ones.
 
-    `ConfigError` out of range.
+    `ConfigError` out of range, or for a mineral that the class set ``classes`` leaves out.
     """
-    listed = minerals.load_minerals()
-    chosen = listed + invented.kinds()
+    labels = minerals.CLASS_SETS[classes]
+    listed = tuple(mineral for mineral in minerals.load_minerals() if mineral.label in labels)
+    chosen = listed + tuple(kind for kind in invented.kinds() if kind.label in labels)
     if names is not None:
         known = {mineral.name for mineral in listed}
         for name in names:
             if name not in known:
-                raise ConfigError("is not in simulate/minerals.csv", field="materials", value=name)
+                raise ConfigError(
+                    f"is not in simulate/minerals.csv under the classes {classes}",
+                    field="materials",
+                    value=name,
+                )
         chosen = tuple(mineral for mineral in listed if mineral.name in names)
     counts = {"specimens": specimens or SPECIMENS, "spectra": spectra or SPECTRA}
     more = INVENTED * counts["specimens"] // SPECIMENS
     for field, value in (*counts.items(), ("seed", seed + 1)):
         if not 1 <= value < 2**31:
             raise ConfigError("must be at least 1 (a seed: 0)", field=field, value=value)
-    return Plan(seed, counts["specimens"], more, counts["spectra"], chosen, str(_parts_folder(out) / "lines"))
+    folder = str(_parts_folder(out) / "lines")
+    return Plan(seed, counts["specimens"], more, counts["spectra"], chosen, classes, folder)
 
 
 def _parts_folder(out: str | os.PathLike[str]) -> Path:
@@ -174,7 +187,7 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
         dtype=np.float32,
         quantity="intensity",
         instrument="random spectrometers (simulated)",
-        source=f"libsedge simulate --preset chemistry, seed {plan.seed}, plan {plan.digest()[:16]}, "
+        source=f"libsedge simulate --preset {plan.classes}, seed {plan.seed}, plan {plan.digest()[:16]}, "
         f"libskit {plasma.libskit_version()} (NIST ASD)",
         simulated=True,
     ) as store:
@@ -183,7 +196,7 @@ def run(plan: Plan, out: str | os.PathLike[str], *, jobs: int | None = None, pro
             store.append(
                 parts.load(material),
                 specimen=[f"{material.name} {k}" for k in np.repeat(np.arange(specimens), spectra)],
-                label=[material.label] * (specimens * spectra),
+                label=[plan.label(material)] * (specimens * spectra),
                 distance_m=np.full(specimens * spectra, np.nan, np.float32),
                 shot=np.tile(np.arange(spectra, dtype=np.int32), specimens),
             )

@@ -3,16 +3,25 @@
 A classifier that knows only listed minerals learns which metals occur with which anion by habit (strontium alone: a
 sulfate). Here every class draws from nearly the same metals, so that what is left to tell by is what the anions
 themselves show. Metals weigh about as often as minerals hold them; weights and shares are our judgement. A specimen is
-a mineral of its own; `minerals.soil` adds dust and traces as to any other.
+a mineral of its own; `minerals.dirty` adds dust and traces as to any other.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from libsedge_training.simulate.minerals import CLASSES, Mineral, atomic_mass, soil
+from libsedge_training.simulate.minerals import (
+    CLASSES,
+    Mineral,
+    atomic_mass,
+    dirty,
+    draw_phase,
+    elements_of,
+    load_minerals,
+)
 
 #: what the names of such specimens begin with
 NAME = "invented"
@@ -55,6 +64,20 @@ ANIONS: dict[str, tuple[tuple[dict[str, int], int, float], ...]] = {
     "phosphate": (({"P": 1, "O": 4}, 3, 7.0), ({"As": 1, "O": 4}, 3, 2.0), ({"V": 1, "O": 4}, 3, 1.0)),
     "halide": (({"F": 1}, 1, 4.0), ({"Cl": 1}, 1, 5.0), ({"Br": 1}, 1, 1.0)),
     "oxide": (({"O": 1}, 2, 1.0),),
+}
+#: phase of a soil -> weight of its share
+SOIL_PHASES = {
+    **{"quartz": 3.0, "orthoclase": 0.8, "albite": 0.8, "kaolinite": 0.9, "montmorillonite": 0.8},
+    **{"illite": 0.9, "clinochlore": 0.2, "hornblende": 0.2, "goethite": 0.3, "hematite": 0.1},
+    **{"gibbsite": 0.15, "calcite": 0.4, "dolomite": 0.15, "gypsum": 0.1, "halite": 0.03},
+    **{"hydroxylapatite": 0.04, "pyrolusite": 0.03},
+}
+#: organic matter of soils, water: atoms. What plants and dung bring: element -> range of the decimal logarithm of its
+#: mass over that of the organic matter
+HUMUS, WATER = {"C": 25.0, "H": 35.0, "N": 2.0, "O": 15.0}, {"H": 2.0, "O": 1.0}
+NUTRIENTS = {
+    **{"K": (-3.0, -1.3), "Ca": (-2.5, -1.2), "Mg": (-3.0, -1.9), "P": (-3.0, -2.0), "S": (-3.0, -2.0)},
+    **{"N": (-2.5, -1.6), "Cl": (-4.0, -2.0), "Mn": (-5.0, -3.0), "Fe": (-4.0, -2.5), "Na": (-4.0, -2.3)},
 }
 Atoms = dict[str, float]
 
@@ -124,15 +147,45 @@ def _alloy(label: str, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
+@functools.cache
+def _soil_phases() -> tuple[Mineral, ...]:
+    return tuple(mineral for mineral in load_minerals() if mineral.name in SOIL_PHASES)
+
+
+def _soil(label: str, rng: np.random.Generator) -> Atoms:
+    """A mixture of `SOIL_PHASES` with organic matter and water: 0.5 to 20 % organic by mass, one in six 20 to 95 %
+    (peat, litter, compost).
+    """
+    weights = np.array(list(SOIL_PHASES.values()))
+    shares = dict(zip(SOIL_PHASES, rng.dirichlet(weights).tolist(), strict=True))
+    organic = rng.uniform(0.2, 0.95) if rng.random() < 1 / 6 else 10 ** rng.uniform(-2.3, -0.7)
+    water = 10 ** rng.uniform(-2.0, -0.7)
+    atoms: Atoms = {}
+    for phase in _soil_phases():
+        share = shares[phase.name] * (1 - organic)
+        if share > 1e-3:
+            for element, fraction in draw_phase(phase, rng).items():
+                _add(atoms, {element: 1.0}, share * fraction / atomic_mass(element))
+    _add(atoms, {"Ti": 1.0}, (1 - organic) * 10 ** rng.uniform(-2.9, -2.1) / atomic_mass("Ti"))  # never missing
+    for molecule, share in ((HUMUS, organic), (WATER, water)):
+        _add(atoms, molecule, share / sum(count * atomic_mass(e) for e, count in molecule.items()))
+    for element, (low, high) in NUTRIENTS.items():
+        _add(atoms, {element: 1.0}, organic * 10 ** rng.uniform(low, high) / atomic_mass(element))
+    return atoms
+
+
 RULES: dict[str, Callable[[str, np.random.Generator], Atoms]] = {
     **dict.fromkeys(CLASSES, _salt),
-    **{"silicate": _silicate, "sulfide": _sulfide, "native metal": _alloy},
+    **{"silicate": _silicate, "sulfide": _sulfide, "native metal": _alloy, "soil": _soil},
 }
 
 
 def elements() -> set[str]:
     """Every element that a rule can give."""
-    found = {"Si", "S", "O", "H", "F", "Cl", *SALTS, *OXIDES, *SILICATES, *SULFIDES, *METALS}
+    found = {"Si", "S", "O", "H", "F", "Cl", *HUMUS, *NUTRIENTS}
+    found |= {*SALTS, *OXIDES, *SILICATES, *SULFIDES, *METALS}
+    for phase in _soil_phases():
+        found |= elements_of(phase)
     for kinds in ANIONS.values():
         for anion, _, _ in kinds:
             found |= set(anion)
@@ -150,6 +203,6 @@ def draw_specimen(label: str, rng: np.random.Generator) -> dict[str, float]:
         name: count * atomic_mass(name) for name, count in RULES[label](label, rng).items() if count > 0
     }
     total = sum(masses.values())
-    parts = soil({name: mass / total for name, mass in masses.items()}, label, rng)
+    parts = dirty({name: mass / total for name, mass in masses.items()}, label, rng)
     total = sum(parts.values())
     return {name: fraction / total for name, fraction in parts.items()}

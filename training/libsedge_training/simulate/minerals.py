@@ -1,4 +1,4 @@
-"""Virtual specimens of eight chemical classes: `minerals.csv`, and random realistic compositions drawn from it.
+"""Virtual specimens of minerals, metals and soils: `minerals.csv`, and random realistic compositions drawn from it.
 
 A mineral has its ideal formula, further end members of its solid solution (``series``: formula and largest mass
 fraction) and elements that often replace others in it (``traces``: largest mass fraction in %). Formulas become
@@ -6,7 +6,10 @@ mass fractions by molmass. A specimen also holds some of another phase (veins, d
 on a sample (Na, Ca, K, ...), and water. The ranges of traces and of contamination are our judgement, not
 measurements. Quartz counts as a silicate (it is a tectosilicate by structure, an oxide by composition); hydroxides
 count as oxides, arsenides and sulfosalts as sulfides, arsenates and vanadates as phosphates, as in the Nickel-Strunz
-classes 2, 4 and 8. Technical metals and alloys count as native metals.
+classes 2, 4 and 8. Technical metals and alloys count as native metals. Soils are mixtures of what weathers (quartz,
+feldspar, clay, iron oxides, carbonate, salts) with organic matter and water, from sand to peat; pure clay minerals are
+silicates. Organic matter is C25H35N2O15, as humus has on average, and C30H48NO21 where plants are hardly decayed; brick
+and ceramic, which have none, are fired soils.
 """
 
 from __future__ import annotations
@@ -22,7 +25,26 @@ from libsedge.errors import FileFormatError
 
 TABLE = Path(__file__).with_name("minerals.csv")
 COLUMNS = ["name", "class", "formula", "series", "traces", "source"]
-CLASSES = ("carbonate", "halide", "native metal", "oxide", "phosphate", "silicate", "sulfate", "sulfide")
+CLASSES = (
+    "carbonate",
+    "halide",
+    "native metal",
+    "oxide",
+    "phosphate",
+    "silicate",
+    "soil",
+    "sulfate",
+    "sulfide",
+)
+#: what a model can be trained for: class of the table -> its label there; a class that is not named is left out.
+#: The six families are those of `materials.csv`
+CLASS_SETS: dict[str, dict[str, str]] = {
+    "chemistry": {name: name for name in CLASSES if name != "soil"},
+    "families": {
+        **{name: name for name in ("carbonate", "oxide", "silicate", "soil", "sulfate")},
+        "native metal": "metal",
+    },
+}
 #: what veins and dust are made of
 GANGUE = (
     "quartz",
@@ -123,6 +145,12 @@ def load_minerals(path: Path = TABLE) -> tuple[Mineral, ...]:
     return tuple(minerals.values())
 
 
+def elements_of(mineral: Mineral) -> set[str]:
+    """Every element of a row: of its formula, its solid solution and its traces."""
+    formulas = (mineral.formula, *(formula for formula, _ in mineral.series + mineral.traces))
+    return {element for formula in formulas for element in fractions(formula)}
+
+
 @functools.cache
 def _gangue() -> tuple[Mineral, ...]:
     return tuple(mineral for mineral in load_minerals() if mineral.name in GANGUE)
@@ -147,7 +175,7 @@ def draw_phase(mineral: Mineral, rng: np.random.Generator) -> dict[str, float]:
     return parts
 
 
-def soil(parts: dict[str, float], label: str, rng: np.random.Generator) -> dict[str, float]:
+def dirty(parts: dict[str, float], label: str, rng: np.random.Generator) -> dict[str, float]:
     """``parts`` of a specimen of the class ``label`` with another phase, and with what hand, mill and air leave on it.
 
     Some specimens are cleaner than others as a whole. Metals have less of another phase in them, and a skin of oxide.
@@ -169,6 +197,6 @@ def soil(parts: dict[str, float], label: str, rng: np.random.Generator) -> dict[
 
 def draw_specimen(mineral: Mineral, rng: np.random.Generator) -> dict[str, float]:
     """Mass fractions of a random virtual specimen; they sum to 1."""
-    parts = soil(draw_phase(mineral, rng), mineral.label, rng)
+    parts = dirty(draw_phase(mineral, rng), mineral.label, rng)
     total = sum(parts.values())
     return {element: fraction / total for element, fraction in parts.items()}
