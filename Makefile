@@ -3,6 +3,7 @@
 # make test-arm  kernels, wheel and a 128 MB board, for ARM and big-endian machines, emulated (installs Debian packages where root)
 # make study-small  strategies compared on a small simulated set (says how long first)
 # make study        the same with every reading, all splits, 10 seeds and the full simulated set (days on 2 cores)
+# make study-replicated  two strategies against equal weights on eight sets of other specimens (hours on 2 cores; resumable)
 # make study-plan   what `make study` runs, and its hours on this machine, without running it
 # make soak   frames in thousands over TCP at three degrees of damage, counts against the truth (FRAMES=1000000: about 10 minutes)
 # make overload  ten times more frames than can be decided, for a minute: shed frames counted, memory, recovery
@@ -34,7 +35,7 @@ GRAPHS ?= 10000
 
 NATIVE := setup.py CMakeLists.txt $(wildcard native/src/* native/bindings/* edge/libsedge/*.pyx edge/libsedge/dashboard/*.json)
 
-.PHONY: demo test soak overload latency powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study study-plan wheels board clean
+.PHONY: demo test soak overload latency powerloss test-arm lint bench bench-arm agreement campaign sanitize bench-suite study-small study study-plan study-replicated wheels board clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.python: pyproject.toml constraints.txt
@@ -131,6 +132,9 @@ study: build/study/full.h5
 
 study-plan: build/study/full.h5
 	$(BIN)/libsedge study $< --preset full -o build/study/full --plan
+
+study-replicated: $(VENV)/.installed
+	$(BIN)/python -m libsedge_training.study.replicated -o build/study/replicated $(STUDY_ARGS)
 
 clean:
 	rm -rf build dist $(VENV)

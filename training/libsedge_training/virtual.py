@@ -32,6 +32,7 @@ from libsedge.preprocess import Segment
 
 from .simulate import materials
 from .study.development import development_materials
+from .study.universes import all_universes
 from .virtual_light import Composition, radiance, zone_light
 
 CORE, MAIN = 0.01, 0.05
@@ -116,10 +117,10 @@ def draw(name: str, known: ClassRules, how: Variation, rng: np.random.Generator)
 
 
 def known_compositions(specimens: Sequence[str]) -> dict[str, Composition]:
-    """Compositions of specimens by name: of the two tables of materials, and of a table of the same form that the
+    """Compositions of specimens by name: of the three tables of materials, and of a table of the same form that the
     environment variable `LIBSEDGE_MATERIALS` names; DatasetError names the first specimen that no table has.
     """
-    everything = (*materials.load_materials(), *development_materials())
+    everything = (*materials.load_materials(), *development_materials(), *all_universes())
     if own := os.environ.get(OWN_TABLE):
         everything += materials.load_materials(Path(own))
     table = {m.name: dict(m.composition) for m in everything}

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from libsedge_training.files import dump_json, write_atomic
-from libsedge_training.pool import Here, open_pool, processors
+from libsedge_training.pool import Here, Pool, open_pool, processors
 from libsedge_training.prepare import data_digest
 from libsedge_training.readers import read
 from libsedge_training.virtual import known_compositions
@@ -154,6 +154,30 @@ def outline(spectra: str | os.PathLike[str], plan: Plan, jobs: int | None = None
     return estimate(plan, path, data_digest(data), workers) | {"workers": workers}
 
 
+def finished(
+    tasks: Sequence[Task],
+    name: str,
+    folder: Folder,
+    pool: Pool,
+    arguments: tuple[Plan, str, str],
+    console: Console | None,
+) -> list[dict[str, Any]]:
+    """The rows of `tasks` in their order; those that the folder does not have are run (`work.perform` with `arguments`)
+    and kept one by one, under a bar of progress called `name`.
+    """
+    rows = [folder.row(t) for t in tasks]
+    left = [t for t, row in zip(tasks, rows, strict=True) if row is None]
+    found = [row for row in rows if row is not None]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
+        shown = bar.add_task(name, total=len(tasks), completed=len(found))
+        for _, row in pool.run(perform, left, *arguments):
+            found.append(folder.keep(row))
+            bar.advance(shown)
+    place = {t.key: i for i, t in enumerate(tasks)}
+    return sorted(found, key=lambda r: place[r["key"]])
+
+
 def study(
     spectra: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -190,26 +214,12 @@ def study(
         )
 
         def carry_out(tasks: Sequence[Task], name: str, alone: bool = False) -> list[dict[str, Any]]:
-            rows = [folder.row(t) for t in tasks]
-            left = [t for t, row in zip(tasks, rows, strict=True) if row is None]
-            found = [row for row in rows if row is not None]
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
-            with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
-                shown = bar.add_task(name, total=len(tasks), completed=len(found))
-                for _, row in (Here() if alone else pool).run(perform, left, plan, path, digest):
-                    found.append(folder.keep(row))
-                    bar.advance(shown)
-            place = {t.key: i for i, t in enumerate(tasks)}
+            found = finished(tasks, name, folder, Here() if alone else pool, (plan, path, digest), console)
             say(
                 f"{name}: {len(tasks)} runs, {(time.perf_counter() - begin) / 60:.1f} minutes",
                 highlight=False,
             )
-            return sorted(found, key=lambda r: place[r["key"]])
+            return found
 
         rows = carry_out(plan.screening(), "screening")
         if "controls" in plan.stages:
