@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import stat
 import sys
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ import click
 
 from libsedge.errors import ConfigError
 
+MAX_BYTES = 1 << 20
 #: options of `run` that a file cannot hold
 _NOT_IN_A_FILE = ("config", "help")
 #: the file's name of the argument
@@ -47,8 +49,10 @@ def load_config(path: str | PathLike[str], command: click.Command) -> dict[str, 
     """
     toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read(path).decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"cannot be read: {error}", file=path) from error
     try:
         table = toml.loads(text)
@@ -66,6 +70,16 @@ def load_config(path: str | PathLike[str], command: click.Command) -> dict[str, 
             raise ConfigError(f"must be {wanted}", file=path, field=key, value=value)
         values[str(keys[key].name)] = value
     return values
+
+
+def _read(path: str | PathLike[str]) -> bytes:
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ConfigError("is not a regular file", file=path)
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"is larger than {MAX_BYTES} bytes", file=path)
+    return data
 
 
 def _check(param: click.Parameter, value: object) -> str | None:

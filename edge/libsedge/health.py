@@ -365,17 +365,22 @@ def _request(client: socket.socket) -> bytes | None:
     return data[:end]
 
 
-def _listen(address: str) -> socket.socket:
+def parse_health(address: str) -> tuple[str, int]:
+    """(host, port) of `127.0.0.1:PORT`; ConfigError for what is no loopback address and port."""
     host, _, port = address.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535 or not is_loopback_host(host):
         raise ConfigError(
             "must be a loopback address and a port, such as 127.0.0.1:9400", field="health", value=address
         )
-    plain = "127.0.0.1" if host.lower() == "localhost" else host.strip("[]")
+    return "127.0.0.1" if host.lower() == "localhost" else host.strip("[]"), int(port)
+
+
+def _listen(address: str) -> socket.socket:
+    plain, port = parse_health(address)
     listener = socket.socket(socket.AF_INET6 if ":" in plain else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((plain, int(port)))
+        listener.bind((plain, port))
         listener.listen(MAX_CLIENTS)
     except OSError as error:
         listener.close()

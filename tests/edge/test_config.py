@@ -114,6 +114,30 @@ def test_a_run_by_file_and_what_overrides_it(tmp_path: Path, replayed: tuple[Pat
         ("model = 'none.sedge'", "none.sedge"),
         ("store = 'models/x'", "exactly one"),
         ("journal = 'other.db'", ""),
+        ("count = -1", "count = -1: must be above 0"),
+        ("capacity = 99999999999999999999", "capacity = 99999999999999999999: must be 1 to 100000"),
+        ("burst-gap = nan", "burst-gap = nan: must be above 0 and at most 3600"),
+        ("deadline = -5", "deadline = -5.0: must be above 0"),
+        ("shadow = 3", "shadow = 3: needs --store"),
+        ("cosmic = true", "cosmic: needs --burst average:N"),
+        ("rate = inf", "rate = inf: must be above 0"),
+        ("isa = 'sse9'", "isa = 'sse9'"),
+        ("health = '0.0.0.0:9400'", "loopback"),
+        ("dashboard = '192.0.2.1:80'", "loopback"),
+        ("axis = 'none.h5'", "none.h5"),
+        ("hmac-key = 'none.key'", "none.key"),
+        ("tls-cert = 'a.pem'", "needed together"),
+        ("source = 'replay:none.h5'", "none.h5"),
+        ("source = 'tcp:0.0.0.0:5600'", "loopback"),
+        ("source = 'udp:70000'", "port = 70000"),
+        ("source = 'ccsds:tcp:192.0.2.1:5603'", "loopback"),
+        ("source = 'zmq:push:tcp://127.0.0.1:1'", "zmq:pull:ENDPOINT"),
+        ("source = 'serial:/dev/none,parity=x'", "baud=N"),
+        ("source = 'simulated:seed=x'", "simulated: seed"),
+        ("source = 'tcp:5600'", ""),
+        ("sink = ['zmq:tcp://192.0.2.1:1']", "loopback"),
+        ("sink = ['mqtt:127.0.0.1:1883/a+b']", "mqtt topic"),
+        ("sink = ['ccsds:udp:127.0.0.1:5620,apid=9999']", "apid"),
     ],
 )
 def test_check_says_what_run_would(
@@ -125,11 +149,26 @@ def test_check_says_what_run_would(
     table[key] = value
     text = "\n".join(f"{key} = {value}" for key, value in table.items())
     result = call("config", "--check", written(tmp_path / "c.toml", text))
+    assert len(result.output.splitlines()) == 1
     if why:
         assert result.exit_code == 2
         assert why in result.output
+        assert (got := call("run", "--config", tmp_path / "c.toml")).exit_code == 2
+        assert why in got.output
     else:
         assert result.exit_code == 0
+
+
+def test_a_file_that_never_ends_is_no_configuration() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: is not a regular file"):
+        load_config("/dev/zero", run)
+
+
+def test_a_file_of_another_kind_is_not_read_whole(tmp_path: Path) -> None:
+    with open(tmp_path / "c.toml", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="is larger than"):
+        load_config(tmp_path / "c.toml", run)
 
 
 def test_check_needs_what_run_needs(tmp_path: Path, replayed: tuple[Path, Path]) -> None:

@@ -365,6 +365,11 @@ def test_the_chart_shows_every_kernel_and_no_overlap(tmp_path: Path) -> None:
 def test_the_chart_needs_a_model_and_says_so(tmp_path: Path) -> None:
     wrong = tmp_path / "x.onnx"
     wrong.write_bytes(b"no model")
-    done = CliRunner().invoke(main, ["inspect", str(wrong), "--memory"])
-    assert done.exit_code != 0
+    for command in (
+        ["inspect", str(wrong), "--memory"],
+        ["sources", str(wrong), "-o", str(tmp_path / "drop")],
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2
+        assert done.output.startswith(f"error: {wrong}: model: not an ONNX model")
     assert "streamed" in memory_chart(to_onnx(chain()), "size", ["x86_64-linux"])

@@ -10,7 +10,7 @@ import click
 
 from libsedge import keys
 from libsedge.bundle import Bundle, read_once, target
-from libsedge.errors import ConfigError, SedgeError
+from libsedge.errors import ConfigError, SedgeError, naming
 from libsedge.manifest import MANIFEST, SIGNATURE
 
 _FILE = click.Path(path_type=Path)
@@ -61,7 +61,8 @@ def _memory(file: Path, optimise: str | None) -> str:
             chart = point.load()
         except ImportError:  # the host part is not installed on this machine
             continue
-        return str(chart(data, optimise or "speed", targets, precision))
+        with naming(file):
+            return str(chart(data, optimise or "speed", targets, precision))
     raise ConfigError("is planned by the host part: pip install 'libsedge[native]'", field="--memory")
 
 

@@ -16,6 +16,7 @@ from libsedge.bundle import Bundle
 from libsedge.bursts import BurstOptions
 from libsedge.classifier import Classifier
 from libsedge.commands.hmac_option import hmac_option
+from libsedge.commands.limits import above_zero, within
 from libsedge.commands.run_text import account, progress
 from libsedge.commands.tls_options import tls_options
 from libsedge.config import config_option
@@ -42,10 +43,33 @@ if TYPE_CHECKING:
 DASHBOARD_ADDRESS = "127.0.0.1:8765"
 
 
+def check_together(
+    bundle: str | None,
+    store_path: str | None,
+    safe_mode: bool,
+    burst_spec: str | None,
+    burst_gap: float,
+    cosmic: bool,
+    shadow: int,
+) -> BurstOptions | None:
+    """The bursts that are asked for; ConfigError for options that do not go together."""
+    if (bundle is None) == (store_path is None) and not safe_mode:
+        raise ConfigError("give a bundle or --store, exactly one", field="MODEL.sedge", value=bundle)
+    if shadow and store_path is None:
+        raise ConfigError("needs --store: a new version comes from there", field="shadow", value=shadow)
+    burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
+    if cosmic and (burst is None or burst.mode != "average"):
+        raise ConfigError("needs --burst average:N: a ray is known by the other shots", field="cosmic")
+    return burst
+
+
+def source_certificates(spec: str, tls: TlsFiles | None, dashboard: str | None) -> TlsFiles | None:
+    """Certificates may be for the live page only; without one, a source that cannot use them refuses."""
+    return tls if dashboard is None or spec.partition(":")[0] in TLS_SOURCES else None
+
+
 def _model(bundle: str | None, store_path: str | None, isa: str | None) -> tuple[Bundle, ModelStore | None]:
     """The bundle that was named, or the current one of a store: exactly one of the two is given."""
-    if (bundle is None) == (store_path is None):
-        raise ConfigError("give either a bundle or --store", field="MODEL.sedge", value=bundle)
     if store_path is None:
         return Bundle.open(str(bundle)), None
     store = ModelStore(store_path)
@@ -116,7 +140,14 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
     show_default=True,
     help="When the queue is full.",
 )
-@click.option("--capacity", type=int, default=64, show_default=True, help="Frames in the queue.")
+@click.option(
+    "--capacity",
+    type=int,
+    default=64,
+    show_default=True,
+    callback=within(1, 100_000),
+    help="Frames in the queue.",
+)
 @click.option(
     "--burst",
     "burst_spec",
@@ -126,6 +157,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
 @click.option(
     "--burst-gap",
     type=float,
+    callback=above_zero(3600),
     default=2.0,
     show_default=True,
     metavar="S",
@@ -135,26 +167,49 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
 @click.option(
     "--bad-pixels",
     type=float,
+    callback=within(3, 1000),
     metavar="SIGMA",
     help="Leave pixels out that stand off by so much in a dark frame.",
 )
 @click.option("--cosmic", is_flag=True, help="Leave pixels out of a burst's mean that a cosmic ray hit.")
 @click.option(
-    "--deadline", type=float, metavar="MS", help="Count decisions that come later than this after the frame."
+    "--deadline",
+    type=float,
+    callback=above_zero(),
+    metavar="MS",
+    help="Count decisions that come later than this after the frame.",
 )
-@click.option("--count", type=int, help="Stop after so many frames.")
-@click.option("--idle-exit", type=float, metavar="S", help="Stop after so many seconds without a frame.")
+@click.option("--count", type=int, callback=above_zero(), help="Stop after so many frames.")
+@click.option(
+    "--idle-exit",
+    type=float,
+    callback=above_zero(),
+    metavar="S",
+    help="Stop after so many seconds without a frame.",
+)
 @click.option(
     "--rate",
     type=float,
+    callback=above_zero(),
     metavar="HZ",
     help="Frames a second of a replay; default: as fast as they are taken.",
 )
-@click.option("--speed", type=float, metavar="X", help="Of a recording's replay: 1 = as it was taken.")
+@click.option(
+    "--speed",
+    type=float,
+    callback=above_zero(),
+    metavar="X",
+    help="Of a recording's replay: 1 = as it was taken.",
+)
 @click.option(
     "--axis", type=click.Path(), help="A file whose wavelength axis a stream has; default: the model's grid."
 )
-@click.option("--saturation", type=float, help="Counts at which a channel is clipped; default: as in --axis.")
+@click.option(
+    "--saturation",
+    type=float,
+    callback=above_zero(),
+    help="Counts at which a channel is clipped; default: as in --axis.",
+)
 @click.option("--isa", help="Demand this instruction set; the default is the fastest that is proven here.")
 @click.option(
     "--health", "health_address", metavar="127.0.0.1:PORT", help="Serve health and metrics over HTTP here."
@@ -170,6 +225,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
 @click.option(
     "--shadow",
     type=int,
+    callback=within(0),
     default=0,
     show_default=True,
     metavar="FRAMES",
@@ -179,6 +235,7 @@ def _on_hang_up(store_run: StoreRun) -> Callable[[int, FrameType | None], None]:
 @click.option(
     "--crash-limit",
     type=int,
+    callback=within(0),
     default=CRASH_LIMIT,
     show_default=True,
     help="Safe mode after so many starts without a clean end in ten minutes; 0: never.",
@@ -224,9 +281,7 @@ def run(
     everything that was received is decided and committed first. After too many crashes in a row it starts in safe
     mode. Exit code 1 when a frame is unaccounted for, 2 for a mistake.
     """
-    burst = None if burst_spec is None else BurstOptions.parse(burst_spec, burst_gap)
-    if cosmic and (burst is None or burst.mode != "average"):
-        raise ConfigError("needs --burst average:N: a ray is known by the other shots", field="cosmic")
+    burst = check_together(bundle, store_path, safe_mode, burst_spec, burst_gap, cosmic, shadow)
     starts = Starts(journal_path, crash_limit)
     say = functools.partial(click.echo, err=True)
     if starts.begin() and not safe_mode:
@@ -239,8 +294,7 @@ def run(
         if not safe_mode:
             opened, store = _model(bundle, store_path, isa)
             classifier = Classifier(opened, isa)
-        # Certificates may be for the live page only; without one, a source that cannot use them refuses.
-        source_tls = tls if dashboard_address is None or spec.partition(":")[0] in TLS_SOURCES else None
+        source_tls = source_certificates(spec, tls, dashboard_address)
         source = open_source(
             spec, SourceOptions(rate, speed, axis_of(axis, saturation), tls=source_tls, key=key)
         )

@@ -25,13 +25,18 @@ SINKS: dict[str, str] = {
 
 
 def check_sink(spec: str) -> tuple[str, str]:
-    """(name, argument) of `name:argument`; ConfigError for an unknown name or a missing argument."""
+    """(name, argument) of `name:argument`; ConfigError for an unknown name, a missing argument, and one that the sink
+    cannot take (`parse_NAME` of its module)."""
     name, colon, argument = spec.partition(":")
     known = {*SINKS, *(point.name for point in entry_points(group="libsedge.sinks"))}
     if name not in known:
         raise ConfigError(f"unknown; known sinks are {', '.join(sorted(known))}", field="sink", value=name)
     if not colon or not argument:
         raise ConfigError(f"needs an argument: {name}:...", field="sink", value=spec)
+    if name in SINKS:
+        module = importlib.import_module(SINKS[name].partition(":")[0])
+        if (parse := getattr(module, f"parse_{name}", None)) is not None:
+            parse(argument)
     return name, argument
 
 

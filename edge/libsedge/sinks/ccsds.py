@@ -19,15 +19,20 @@ from libsedge.sources.ccsds import parse_apid
 from libsedge.sources.net import parse_address
 
 
+def parse_ccsds(argument: str) -> tuple[tuple[str, int], int]:
+    """((host, port), APID) of `udp:HOST:PORT[,apid=N]`; ConfigError for a host that is not loopback."""
+    transport, _, rest = argument.partition(":")
+    if transport != "udp":
+        raise ConfigError("must be ccsds:udp:HOST:PORT[,apid=N]", field="ccsds sink", value=argument)
+    address, apid = parse_apid(rest, DEFAULT_APID)
+    return parse_address(address, free=False), apid
+
+
 class CcsdsSink(Sink):
     """ConfigError for an argument that is not `udp:HOST:PORT[,apid=N]` with a loopback address."""
 
     def __init__(self, argument: str) -> None:
-        transport, _, rest = argument.partition(":")
-        if transport != "udp":
-            raise ConfigError("must be ccsds:udp:HOST:PORT[,apid=N]", field="ccsds sink", value=argument)
-        address, apid = parse_apid(rest, DEFAULT_APID)
-        self._to = parse_address(address, free=False)
+        self._to, apid = parse_ccsds(argument)
         self._telemetry = Telemetry(apid)
         self._socket = socket.socket(
             socket.AF_INET6 if ":" in self._to[0] else socket.AF_INET, socket.SOCK_DGRAM

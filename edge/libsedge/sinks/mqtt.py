@@ -29,7 +29,7 @@ KEEP_ALIVE_S, CONNECT_S, RETRY_S = 10, 1.0, 0.5
 DRAIN_S = 2.0
 
 
-def parse(argument: str) -> tuple[str, int, str]:
+def parse_mqtt(argument: str) -> tuple[str, int, str]:
     """(host, port, topic) of `HOST:PORT/TOPIC`; ConfigError for a host that is not loopback, and for a bad topic."""
     address, _, topic = argument.partition("/")
     host, port = parse_address(address, free=False)
@@ -42,11 +42,11 @@ def parse(argument: str) -> tuple[str, int, str]:
 
 
 class MqttSink(Sink):
-    """Connects in a thread of its own: a broker that is not there yet is no error. ConfigError as `parse`."""
+    """Connects in a thread of its own: a broker that is not there yet is no error. ConfigError as `parse_mqtt`."""
 
     def __init__(self, argument: str, *, buffer: int = BUFFER) -> None:
         mqtt: Any = extras.load("paho.mqtt.client", "mqtt")
-        host, port, self._topic = parse(argument)
+        host, port, self._topic = parse_mqtt(argument)
         self._full: int = mqtt.MQTT_ERR_QUEUE_SIZE
         self._open, self._away = True, False
         self._client = mqtt.Client(

@@ -19,12 +19,18 @@ from libsedge.sinks.jsonl import as_json, burst_as_json
 from libsedge.sources.zmq import check_endpoint
 
 
+def parse_zmq(endpoint: str) -> str:
+    """The endpoint; ConfigError for one that is not of this machine."""
+    check_endpoint(endpoint)
+    return endpoint
+
+
 class ZmqPub(Sink):
     """ConfigError for an endpoint that is not of this machine or cannot be bound."""
 
     def __init__(self, endpoint: str) -> None:
         zmq: Any = extras.load("zmq", "zmq")
-        check_endpoint(endpoint)
+        parse_zmq(endpoint)
         self._error: Any = zmq.ZMQError
         self._flags = zmq.NOBLOCK
         self._context = zmq.Context()

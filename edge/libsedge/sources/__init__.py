@@ -33,8 +33,14 @@ TLS_SOURCES = ("tcp",)
 SIGNED_SOURCES = ("udp", "ccsds", "serial", "zmq")
 
 
-def check_source(spec: str) -> tuple[str, str]:
-    """(name, argument) of `name:argument`; SourceError for an unknown name or a missing argument."""
+#: sources that open files at most: what they would refuse is seen by opening them
+FILE_SOURCES = ("replay", "folder", "simulated")
+
+
+def check_source(spec: str, options: SourceOptions | None = None) -> tuple[str, str]:
+    """(name, argument) of `name:argument`. SourceError for an unknown name or a missing argument; with `options` also
+    what opening it would refuse before it binds or opens anything: ConfigError for TLS or a key where the source has
+    none, for an address that is not loopback without them, for a malformed argument (`parse_NAME` of its module)."""
     name, colon, argument = spec.partition(":")
     known = {*SOURCES, *(point.name for point in entry_points(group="libsedge.sources"))}
     if name not in known:
@@ -43,27 +49,35 @@ def check_source(spec: str) -> tuple[str, str]:
         )
     if not colon or not argument:
         raise SourceError(f"needs an argument: {name}:...", field="source", value=spec)
+    if options is None:
+        return name, argument
+    if options.tls is not None and name not in TLS_SOURCES:
+        raise ConfigError(f"TLS is for {', '.join(TLS_SOURCES)}", field="source", value=spec)
+    if options.key is not None and name not in SIGNED_SOURCES:
+        raise ConfigError(f"--hmac-key is for {', '.join(SIGNED_SOURCES)}", field="source", value=spec)
+    if name in SOURCES:
+        module = importlib.import_module(SOURCES[name].partition(":")[0])
+        if (parse := getattr(module, f"parse_{name}", None)) is not None:
+            parse(argument, options)
     return name, argument
 
 
 def open_source(spec: str, options: SourceOptions | None = None) -> Source:
-    """The source that `spec` (`name:argument`) names; SourceError as `check_source`, ConfigError for TLS or a key where
-    the source has none."""
-    name, argument = check_source(spec)
-    if options is not None and options.tls is not None and name not in TLS_SOURCES:
-        raise ConfigError(f"TLS is for {', '.join(TLS_SOURCES)}", field="source", value=spec)
-    if options is not None and options.key is not None and name not in SIGNED_SOURCES:
-        raise ConfigError(f"--hmac-key is for {', '.join(SIGNED_SOURCES)}", field="source", value=spec)
+    """The source that `spec` (`name:argument`) names; errors as `check_source`, and SourceError where it cannot be
+    opened."""
+    options = options or SourceOptions()
+    name, argument = check_source(spec, options)
     opener: Callable[[str, SourceOptions], Source]
     if name in SOURCES:
         module, _, function = SOURCES[name].partition(":")
         opener = getattr(importlib.import_module(module), function)
     else:
         opener = extras.plugin("libsedge.sources", name)
-    return opener(argument, options or SourceOptions())
+    return opener(argument, options)
 
 
 __all__ = [
+    "FILE_SOURCES",
     "SIGNED_SOURCES",
     "SOURCES",
     "TLS_SOURCES",

@@ -181,8 +181,8 @@ def parse_apid(text: str, default: int = DEFAULT_APID) -> tuple[str, int]:
     return address, int(value)
 
 
-def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
-    """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493. Over TCP frames are
+def parse_ccsds(argument: str, options: SourceOptions) -> tuple[str, str, int, int]:
+    """(transport, host, port, APID); ConfigError for what may not be bound. Over TCP frames are
     sent again where they were not acknowledged, which a window against replays would refuse: no key there."""
     transport, _, rest = argument.partition(":")
     address, apid = parse_apid(rest)
@@ -192,7 +192,12 @@ def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
         )
     if transport == "tcp" and options.key is not None:
         raise ConfigError("signed frames are for ccsds:udp", field="source", value=f"ccsds:{argument}")
-    host, port = parse_address(address, authenticated=options.key is not None)
+    return (transport, *parse_address(address, authenticated=options.key is not None), apid)
+
+
+def open_ccsds(argument: str, options: SourceOptions) -> UdpSource | TcpSource:
+    """`ccsds:udp:[ADDRESS:]PORT` or `ccsds:tcp:[ADDRESS:]PORT`, and `,apid=N` where it is not 493."""
+    transport, host, port, apid = parse_ccsds(argument, options)
     if transport == "udp":
         return CcsdsUdpSource(
             port, host, apid=apid, axis=options.axis, idle_s=options.idle_s, key=options.key

@@ -154,8 +154,8 @@ class SerialSource(MessageSource):
         self.refused["truncated"] += len(self._blocks.finish())
 
 
-def open_serial(argument: str, options: SourceOptions) -> SerialSource:
-    """`serial:DEVICE`, and `,baud=N` and `,rtscts` behind it."""
+def parse_serial(argument: str, options: SourceOptions) -> tuple[str, int, bool]:
+    """(device, baud, whether RTS/CTS is used); ConfigError for another setting."""
     device, *settings = argument.split(",")
     baud, rtscts = DEFAULT_BAUD, False
     for setting in settings:
@@ -166,4 +166,10 @@ def open_serial(argument: str, options: SourceOptions) -> SerialSource:
             baud = int(value)
         else:
             raise ConfigError("must be baud=N or rtscts", field="serial option", value=setting)
+    return device, baud, rtscts
+
+
+def open_serial(argument: str, options: SourceOptions) -> SerialSource:
+    """`serial:DEVICE`, and `,baud=N` and `,rtscts` behind it."""
+    device, baud, rtscts = parse_serial(argument, options)
     return SerialSource(device, baud, rtscts=rtscts, axis=options.axis, key=options.key)

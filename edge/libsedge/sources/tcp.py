@@ -349,7 +349,12 @@ class TcpSource(Source):
             self._drop(connection)
 
 
+def parse_tcp(argument: str, options: SourceOptions) -> tuple[str, int]:
+    """(host, port); ConfigError for what may not be bound."""
+    return parse_address(argument, authenticated=options.tls is not None)
+
+
 def open_tcp(argument: str, options: SourceOptions) -> TcpSource:
     """`tcp:PORT` or `tcp:ADDRESS:PORT`, such as `tcp:5600`, `tcp:[::1]:5600`; with TLS also `tcp:0.0.0.0:5600`."""
-    host, port = parse_address(argument, authenticated=options.tls is not None)
+    host, port = parse_tcp(argument, options)
     return TcpSource(port, host, axis=options.axis, idle_s=options.idle_s, tls=options.tls)

@@ -76,7 +76,12 @@ class UdpSource(MessageSource):
         self._socket.close()
 
 
+def parse_udp(argument: str, options: SourceOptions) -> tuple[str, int]:
+    """(host, port); ConfigError for what may not be bound."""
+    return parse_address(argument, authenticated=options.key is not None)
+
+
 def open_udp(argument: str, options: SourceOptions) -> UdpSource:
     """`udp:PORT` or `udp:ADDRESS:PORT`; with a key also `udp:0.0.0.0:5601`."""
-    host, port = parse_address(argument, authenticated=options.key is not None)
+    host, port = parse_udp(argument, options)
     return UdpSource(port, host, axis=options.axis, key=options.key)

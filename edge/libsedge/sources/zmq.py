@@ -39,6 +39,13 @@ def check_endpoint(endpoint: str, *, authenticated: bool = False) -> None:
         raise ConfigError("must be ipc://PATH or tcp://ADDRESS:PORT", field="endpoint", value=endpoint)
 
 
+def check_socket(kind: str, endpoint: str, *, authenticated: bool) -> None:
+    """ConfigError for another kind than pull and sub, and for an endpoint as `check_endpoint`."""
+    if kind not in ("pull", "sub"):
+        raise ConfigError("must be zmq:pull:ENDPOINT or zmq:sub:ENDPOINT", field="zmq socket", value=kind)
+    check_endpoint(endpoint, authenticated=authenticated)
+
+
 class ZmqSource(MessageSource):
     """`kind` pull or sub. Raises ConfigError for an endpoint that may not be used, SourceError when it cannot be
     bound."""
@@ -48,9 +55,7 @@ class ZmqSource(MessageSource):
     ) -> None:
         super().__init__(axis, key)
         zmq: Any = extras.load("zmq", "zmq")
-        if kind not in ("pull", "sub"):
-            raise ConfigError("must be zmq:pull:ENDPOINT or zmq:sub:ENDPOINT", field="zmq socket", value=kind)
-        check_endpoint(endpoint, authenticated=key is not None)
+        check_socket(kind, endpoint, authenticated=key is not None)
         self._error: Any = zmq.ZMQError
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL if kind == "pull" else zmq.SUB)
@@ -90,7 +95,14 @@ class ZmqSource(MessageSource):
             self._context.term()
 
 
+def parse_zmq(argument: str, options: SourceOptions) -> tuple[str, str]:
+    """(kind, endpoint); ConfigError as `check_socket`."""
+    kind, _, endpoint = argument.partition(":")
+    check_socket(kind, endpoint, authenticated=options.key is not None)
+    return kind, endpoint
+
+
 def open_zmq(argument: str, options: SourceOptions) -> ZmqSource:
     """`zmq:pull:ENDPOINT` or `zmq:sub:ENDPOINT`."""
-    kind, _, endpoint = argument.partition(":")
+    kind, endpoint = parse_zmq(argument, options)
     return ZmqSource(kind, endpoint, axis=options.axis, key=options.key)

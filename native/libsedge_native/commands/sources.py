@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 from libsedge.bundle import Bundle, read_once
-from libsedge.errors import ConfigError
+from libsedge.errors import ConfigError, naming
 from libsedge.manifest import Precision
 from numpy.typing import NDArray
 
@@ -104,7 +104,9 @@ def sources(
         isas = machine.kernels(precision)
     else:
         isas = BARE[target].isas if precision == "int8" else ()
-    generated = generate(onnx, goldens, only(isa, isas), optimise, precision)
+    kernels = only(isa, isas)
+    with naming(file):
+        generated = generate(onnx, goldens, kernels, optimise, precision)
     more = {}
     if target in BARE:
         more["model.o"] = compile_object(generated, BARE[target])
