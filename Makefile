@@ -135,6 +135,7 @@ study-plan: build/study/full.h5
 
 study-replicated: $(VENV)/.installed
 	$(BIN)/python -m libsedge_training.study.replicated -o build/study/replicated $(STUDY_ARGS)
+	$(BIN)/python -m libsedge_training.study.replicated_summary build/study/replicated
 
 clean:
 	rm -rf build dist $(VENV)

@@ -75,33 +75,59 @@ def temperatures(parts: Sequence[Answers]) -> list[float] | None:
     return found
 
 
-def assessed(rows: Sequence[Row], source: Source) -> dict[str, Any]:
-    """`ece` (after calibration), `ece_before`, `ece_after` with intervals over specimens, `ece_floor`, `temperature`
-    of a method's rows; only `ece`, None, where it gives no probabilities. All seeds' answers are judged together.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """All answers of a method: right bool [n], specimen [n], confidence before and (None where a fold has no others to
+    be calibrated by) after temperature scaling [n], and the temperatures.
     """
+
+    right: np.ndarray
+    specimen: np.ndarray
+    before: np.ndarray
+    after: np.ndarray | None
+    temperatures: list[float]
+
+
+def judged(rows: Sequence[Row], source: Source) -> Judged | None:
+    """The answers of a method's rows, all seeds' together; None where it gives no probabilities."""
     seeds: dict[int, list[Answers]] = {}
     for row in rows:
         answers = source(row)
         if answers is None:
-            return {"ece": None}
+            return None
         seeds.setdefault(row["seed"], []).append(answers)
     if not seeds:
-        return {"ece": None}
+        return None
     whole = Answers.joined([p for parts in seeds.values() for p in parts])
     right = whole.logits.argmax(axis=1) == whole.truth
     before = softmax(whole.logits.astype(np.float64), axis=1).max(axis=1)
-    found: dict[str, Any] = {"ece": None, "ece_before": Resampled(before, right, whole.specimen, DRAWS).ece()}
     fitted = [temperatures(parts) for parts in seeds.values()]
     if None in fitted:
-        return found
+        return Judged(right, whole.specimen, before, None, [])
     used = [t for some in fitted for t in some or ()]
     each = np.repeat(used, [len(p.truth) for parts in seeds.values() for p in parts])
     after = softmax(whole.logits / each[:, None], axis=1).max(axis=1)
-    ece = Resampled(after, right, whole.specimen, DRAWS).ece()
+    return Judged(right, whole.specimen, before, after, used)
+
+
+def assessed(rows: Sequence[Row], source: Source) -> dict[str, Any]:
+    """`ece` (after calibration), `ece_before`, `ece_after` with intervals over specimens, `ece_floor`, `temperature`
+    of a method's rows; only `ece`, None, where it gives no probabilities. All seeds' answers are judged together.
+    """
+    mine = judged(rows, source)
+    if mine is None:
+        return {"ece": None}
+    found: dict[str, Any] = {
+        "ece": None,
+        "ece_before": Resampled(mine.before, mine.right, mine.specimen, DRAWS).ece(),
+    }
+    if mine.after is None:
+        return found
+    ece, used = Resampled(mine.after, mine.right, mine.specimen, DRAWS).ece(), mine.temperatures
     return found | {
         "ece": ece["value"],
         "ece_after": ece,
-        "ece_floor": floor(after, whole.specimen, ece["value"]),
+        "ece_floor": floor(mine.after, mine.specimen, ece["value"]),
         "temperature": {"low": min(used), "median": float(np.median(used)), "high": max(used)},
     }
 

@@ -82,7 +82,7 @@ def _stage(entries: Mapping[str, Entry], what: str) -> str:
     return picture(differences(compared), alt, caption) + numbers
 
 
-def _distances(entries: Mapping[str, Entry], names: Sequence[str]) -> str:
+def distances(entries: Mapping[str, Entry], names: Sequence[str]) -> str:
     chosen = {n: entries[n]["per_distance"] for n in names if "per_distance" in entries.get(n, {})}
     figure, ax = plots.axes()
     for (name, rows), (colour, marker, line) in zip(chosen.items(), plots.STYLES, strict=False):
@@ -101,7 +101,7 @@ def _distances(entries: Mapping[str, Entry], names: Sequence[str]) -> str:
     return picture(figure, alt, "All test spectra of all seeds.", table(("distance", *chosen), rows))
 
 
-def _calibration(entries: Mapping[str, Entry]) -> str:
+def calibration(entries: Mapping[str, Entry]) -> str:
     """ECE before and after, beside what a perfectly calibrated classifier would show; spread over the distances."""
     rows = []
     for name, e in ranked(entries):
@@ -181,7 +181,7 @@ def study_page(found: Mapping[str, Any]) -> str:
     for stage in ("final", "screen"):
         if stage in stages:
             sections.append((titles[stage], _stage(stages[stage], titles[stage])))
-    sections.append(("Calibration and spread over the distances", _calibration(found["summary"])))
+    sections.append(("Calibration and spread over the distances", calibration(found["summary"])))
     control = found["controls"]
     if control["controls"]:
         rows = [
@@ -205,13 +205,13 @@ def study_page(found: Mapping[str, Any]) -> str:
     last = best["stage"]
     names = [n for n in dict.fromkeys(("equal", best["strategy"], SELECTED)) if n in stages[last]]
     names += [n for n, _ in ranked(stages[last]) if n not in names][: 4 - len(names)]
-    sections.append(("Distance", _distances(stages[last], names)))
+    sections.append(("Distance", distances(stages[last], names)))
     for name, other in found["splits"].items():
         entries = other["summary"]
         order = [n for n, _ in ranked(entries) if n != SELECTED]
         chosen = list(dict.fromkeys(("equal", other["best"]["strategy"], *order)))[:4]
         words = paragraph(_split_words(other) + " Screening size; as many steps as with all spectra.")
-        content = words + _stage(entries, f"Screening, split {name}") + _distances(entries, chosen)
+        content = words + _stage(entries, f"Screening, split {name}") + distances(entries, chosen)
         sections.append((f"Split: {name}", content))
     sections.append(("Training", _curves(of_split, "screen", [n for n in names if n != SELECTED][:2])))
     for name in dict.fromkeys(("equal", best["strategy"])):

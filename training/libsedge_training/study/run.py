@@ -48,9 +48,9 @@ class Folder:
 
     def open(self, plan: Plan, digest: str) -> None:
         """Make it, or take over an earlier one of the same plan and spectra; RunError for another's."""
-        note = self.path / "plan.json"
+        note = self._note
         if note.exists():
-            before = self._json(note)
+            before = self.note()
             if before.get("digest") != plan.digest(digest):
                 raise RunError(
                     "holds a study of another plan or other spectra: remove it or choose another folder",
@@ -72,6 +72,14 @@ class Folder:
         if not isinstance(found, dict):
             raise RunError("not a JSON object; remove it to run it again", file=path)
         return found
+
+    @property
+    def _note(self) -> Path:
+        return self.path / "plan.json"
+
+    def note(self) -> dict[str, Any]:
+        """{digest, data, plan} of the study whose folder it is; RunError where it is none."""
+        return self._json(self._note)
 
     def row(self, task: Task) -> dict[str, Any] | None:
         """The row of a task, None where it was not run yet."""

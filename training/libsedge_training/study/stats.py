@@ -10,7 +10,7 @@ seeds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,15 +21,22 @@ FIGURES = ("accuracy", "precision", "recall", "f1", "worst_distance")
 @dataclass(frozen=True, eq=False)
 class Counts:
     """Predictions of one method: float64 [seeds, specimens, distances, classes], how many test spectra of the
-    specimen at the distance were called the class; 0 where a run is missing. truth : int [specimens].
+    specimen at the distance were called the class; 0 where a run is missing. truth : int [specimens]. within : int
+    [specimens], specimens are resampled among those of the same number; None = of the same class.
     """
 
     predicted: np.ndarray
     truth: np.ndarray
+    within: np.ndarray | None = None
 
     def only(self, cells: np.ndarray) -> Counts:
         """With the (seed, specimen) cells that are False in bool [seeds, specimens] taken out."""
-        return Counts(self.predicted * cells[:, :, None, None], self.truth)
+        return replace(self, predicted=self.predicted * cells[:, :, None, None])
+
+    def resamples(self, draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """`resamples` of its specimens and seeds."""
+        groups = self.truth if self.within is None else self.within
+        return resamples(groups, len(self.predicted), draws=draws)
 
     @property
     def cells(self) -> np.ndarray:
@@ -85,7 +92,7 @@ def spread(counts: Counts, draws: int = DRAWS) -> dict[str, float]:
         say = seeds[:, :, None] * (totals > 0)
         return _ratio((_ratio(hits, totals) * say).sum(axis=1), say.sum(axis=1))
 
-    specimens, seeds = resamples(counts.truth, len(hit), draws=draws)
+    specimens, seeds = counts.resamples(draws)
     drawn = [np.einsum("bs,rsd->brd", specimens, x, optimize=True) for x in (hit, of)]
     each = at(drawn[0], drawn[1], seeds)
     best, worst = int(each[0].argmax()), int(each[0].argmin())
@@ -121,14 +128,19 @@ def resamples(
     return specimens, times
 
 
-def difference(a: Counts, b: Counts, draws: int = DRAWS) -> dict[str, dict[str, float]]:
+def difference(
+    a: Counts, b: Counts, draws: int = DRAWS, seeds_too: bool = True
+) -> dict[str, dict[str, float]]:
     """a - b, paired: FIGURES -> {mean, low, high, p}; where either misses a specimen in a seed, both do.
 
+    seeds_too : seeds are resampled as well as specimens.
     mean : the difference in the sample. low, high : 95 % percentile interval. p : two-sided, twice the share of
     resamples on the other side of 0, at least 1 / (draws + 1).
     """
     both = a.cells & b.cells
-    specimens, seeds = resamples(a.truth, len(both), draws=draws)
+    specimens, seeds = a.resamples(draws)
+    if not seeds_too:
+        seeds[:] = 1
     one, other = (figures(c.only(both), specimens, seeds) for c in (a, b))
     found = {}
     for name in FIGURES:
