@@ -19,7 +19,6 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from libsedge_training.files import dump_json, write_atomic
 from libsedge_training.model import NETS
-from libsedge_training.risk import DRAWS as SELECTIVE_DRAWS
 from libsedge_training.risk import Resampled
 
 from . import confidence
@@ -112,7 +111,7 @@ def analyse(rows: Sequence[Row], classes: int, source: Source = lambda row: None
         entry["int8_minus_float"] = quantised(mine)
         answers = confidence.judged(mine, source)
         if answers is not None and answers.after is not None:
-            kept = Resampled(answers.after, answers.right, answers.specimen, SELECTIVE_DRAWS // 2)
+            kept = Resampled(answers.after, answers.right, answers.specimen, confidence.DRAWS)
             entry["selective"] = kept.selective()
         summary[name] = entry
     pairs = [(a, b) for a, b in (*COMPARISONS, (COMPARISONS[0][0], CONTROL)) if {a, b} <= there]
@@ -127,6 +126,12 @@ def analyse(rows: Sequence[Row], classes: int, source: Source = lambda row: None
     return {"summary": {name: summary[name] for name in order}, "comparisons": found}
 
 
+def _whole(folder: Folder, plan: Plan, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of these methods in a universe; empty where one is missing."""
+    found = [folder.row(task) for task in plan.finals(names)]
+    return [row for row in found if row is not None] if None not in found else []
+
+
 def gather(folder: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[int], Source]:
     """Rows of the complete universes with their place in "seed" and their number in "universe"; the numbers; where
     answers are found.
@@ -136,12 +141,12 @@ def gather(folder: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[int], S
     folders: list[Folder] = []
     for number in range(1, UNIVERSES + 1):
         here = Folder(folder / f"{universe_name(number)}-{plan.final.net}")
-        mine = [here.row(task) for task in plan.finals(METHODS)]
-        if any(row is None for row in mine):
+        mine, control = (_whole(here, plan, names) for names in (METHODS, (CONTROL,)))
+        if not mine:
             continue
-        mine += [here.row(task) for task in plan.finals([CONTROL])]
         rows += [
-            {**row, "division": row["seed"], "seed": len(numbers), "universe": number} for row in mine if row
+            {**row, "division": row["seed"], "seed": len(numbers), "universe": number}
+            for row in (*mine, *control)
         ]
         numbers.append(number)
         folders.append(here)

@@ -70,7 +70,8 @@ NOT_SILICATES = (
     "montmorillonite",
     *CLAYS,
 )
-#: phase of a soil -> range of its share before all are scaled to 1; the shares are uniform
+#: phase of a soil -> range of its share before all are scaled to 1, uniform; one that begins at 0 is missing in half of
+#: the soils
 SOIL = {
     "quartz": (0.15, 0.70),
     "albite": (0.02, 0.15),
@@ -87,7 +88,6 @@ SOIL = {
     "humus": (0.005, 0.08),
     "water": (0.005, 0.05),
 }
-#: a phase that begins at 0 is missing in half of the soils
 _HUMUS, _WATER = "C100H140O60N7", "H2O"
 #: mass fractions of dry soils, Bowen 1966
 BOWEN = {
