@@ -65,6 +65,11 @@ class _Model(Generic[_Value]):
     def run_batch(self, inputs: NDArray[_Value], out: NDArray[_Value] | None = None) -> NDArray[_Value]:
         """[n, input_len] -> logits [n, classes], written to `out` where given."""
 
+    def layer_times(self, input: NDArray[_Value]) -> list[tuple[str, int]]:
+        """Name and nanoseconds of every step of one run on this model's own kernel, in order, less what reading the
+        clock costs. Layers that are fused are one step, under the name of the last; those of a streamed one are the sum
+        over its rounds. KernelError where the model was compiled by a libsedge whose kernels showed no steps."""
+
     def self_test(self) -> None:
         """Runs the embedded golden vectors; SelfTestError unless they come out bit for bit, of a float32 model within
         the tolerance that it names, 1e-5 of the largest logit."""
@@ -81,10 +86,6 @@ class Model(_Model[np.int8]):
     def trace(self, input: NDArray[np.int8]) -> list[tuple[str, NDArray[np.int8]]]:
         """Name and output, int8 [channels, length], of every layer of the scalar kernel; KernelError if it
         has none."""
-
-    def layer_times(self, input: NDArray[np.int8]) -> list[tuple[str, int]]:
-        """Name and nanoseconds of every layer of the scalar kernel in one run; KernelError for another kernel.
-        Those of the vector kernels: `libsedge bench --layers`, which compiles the net again to time them."""
 
 class FloatModel(_Model[np.float32]):
     """float32 in and out."""

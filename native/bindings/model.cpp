@@ -16,6 +16,7 @@ py::class_<Model<Api>> bind(py::module_& module, const char* name) {
              py::arg("so"), py::arg("isa") = py::none())
         .def("run", &M::run, py::arg("input"))
         .def("run_batch", &M::run_batch, py::arg("inputs"), py::arg("out") = py::none())
+        .def("layer_times", &M::layer_times, py::arg("input"))
         .def("self_test", &M::self_test)
         .def("scrub", &M::scrub)
         .def("check_canaries", &M::check_canaries)
@@ -33,9 +34,7 @@ py::class_<Model<Api>> bind(py::module_& module, const char* name) {
 } // namespace
 
 void bind_model(py::module_& module) {
-    bind<Int8>(module, "Model")
-        .def("trace", &Model<Int8>::trace, py::arg("input"))
-        .def("layer_times", &Model<Int8>::layer_times, py::arg("input"));
+    bind<Int8>(module, "Model").def("trace", &Model<Int8>::trace, py::arg("input"));
     bind<Float32>(module, "FloatModel");
 }
 

@@ -54,25 +54,60 @@ inline void collect_layer(void* user, const char* name, const int8_t* data, size
     }
 }
 
-struct LayerClock {
-    using Steady = std::chrono::steady_clock;
-    std::vector<std::pair<std::string, std::int64_t>> layers; // name, ns since the layer before
-    Steady::time_point last;
-    bool failed = false;
-};
+// Nanoseconds of every step of one run, less what reading the clock costs.
+class StepClock {
+public:
+    using Times = std::vector<std::pair<std::string, std::int64_t>>;
 
-// Called from the model's code: no exception may leave it. The next layer's time begins when this is done.
-inline void time_layer(void* user, const char* name, const int8_t*, size_t, size_t) {
-    auto* clock = static_cast<LayerClock*>(user);
-    const auto now = LayerClock::Steady::now();
-    try {
-        clock->layers.emplace_back(
-            name, std::chrono::duration_cast<std::chrono::nanoseconds>(now - clock->last).count());
-    } catch (...) {
-        clock->failed = true;
+    StepClock() {
+        for (int i = 0; i < 100; ++i) {
+            const auto first = Steady::now();
+            reading_ = std::min(reading_, Steady::now() - first);
+        }
+        last_ = Steady::now();
     }
-    clock->last = LayerClock::Steady::now();
-}
+
+    // Called from the model's code: no exception may leave it. The next step's time begins when this is done.
+    static void step(void* user, const char* name) {
+        const auto now = Steady::now();
+        auto* clock = static_cast<StepClock*>(user);
+        try {
+            clock->of(name) += std::max(now - clock->last_ - clock->reading_, Steady::duration::zero());
+        } catch (...) {
+            clock->failed_ = true;
+        }
+        clock->last_ = Steady::now();
+    }
+
+    Times times() const {
+        if (failed_) {
+            throw std::bad_alloc();
+        }
+        Times all;
+        for (const auto& [name, time] : steps_) {
+            all.emplace_back(name, std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+        }
+        return all;
+    }
+
+private:
+    using Steady = std::chrono::steady_clock;
+
+    // A streamed step is called in every round.
+    Steady::duration& of(const char* name) {
+        for (auto& [known, time] : steps_) {
+            if (known == name) {
+                return time;
+            }
+        }
+        return steps_.emplace_back(name, Steady::duration::zero()).second;
+    }
+
+    std::vector<std::pair<const char*, Steady::duration>> steps_;
+    Steady::duration reading_ = Steady::duration::max();
+    Steady::time_point last_;
+    bool failed_ = false;
+};
 
 template <class Api>
 class Model {
@@ -149,19 +184,27 @@ public:
         return layers;
     }
 
-    std::vector<std::pair<std::string, std::int64_t>> layer_times(const pybind11::handle& input) {
+    StepClock::Times layer_times(const pybind11::handle& input) {
         const auto in =
-            require_array(input, "input", pybind11::dtype::of<std::int8_t>(), {length(net_->input_len)});
-        LayerClock clock;
-        const auto* data = static_cast<const std::int8_t*>(in.data());
-        Whole whole = whole_layers();
-        clock.last = LayerClock::Steady::now();
-        check(trace_(&whole.model, data, time_layer, &clock), "layer_times");
-        require_intact(whole.arena);
-        if (clock.failed) {
-            throw std::bad_alloc();
+            require_array(input, "input", pybind11::dtype::of<Value>(), {length(net_->input_len)});
+        RunSteps* run_steps = nullptr;
+        try {
+            run_steps = object_->template function<RunSteps>(Api::run_steps);
+        } catch (const std::runtime_error&) {
+            throw_typed("KernelError",
+                        std::string(net_->name) +
+                            ": layer_times: compiled by a libsedge whose kernels show no steps");
         }
-        return clock.layers;
+        const auto* data = static_cast<const Value*>(in.data());
+        std::vector<Value> logits(net_->classes);
+        std::optional<StepClock> clock;
+        check(locked([&] {
+                  clock.emplace();
+                  return run_steps(&model_, data, logits.data(), StepClock::step, &*clock);
+              }),
+              "layer_times");
+        check_canaries();
+        return clock->times();
     }
 
     // One run for a caller that does not hold the GIL; `check_ran` judges it where the GIL is held again.
@@ -259,6 +302,7 @@ private:
     using Init = sedge_status(State*, const Net*, const char*, void*, std::size_t);
     using Run = sedge_status(State*, const Value*, Value*);
     using Check = sedge_status(State*);
+    using RunSteps = sedge_status(State*, const Value*, Value*, sedge_step_fn, void*);
     Init* init_ = nullptr;
     Run* run_ = nullptr;
     Check* self_test_ = nullptr;

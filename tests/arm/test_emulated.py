@@ -218,7 +218,7 @@ def test_only_the_api_is_exported_and_almost_nothing_is_needed(machine: Machine,
     undefined = {row[-1].split("@")[0] for row in rows if row[-2] in "Uw"}
     defined = {row[-1].split("@")[0] for row in rows if row[-2] in "TD"}
     assert undefined <= {"memcpy", "memset", *(["getauxval"] if machine.target.isas else [])}
-    names = ("init", "net_entry", "run", "scrub", "self_test", "status_text", "trace")
+    names = ("init", "net_entry", "run", "run_steps", "scrub", "self_test", "status_text", "trace")
     assert defined == {f"sedge_{name}" for name in names}
 
 

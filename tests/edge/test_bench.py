@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -60,10 +61,22 @@ def test_bench_layers_are_those_of_the_net(tiny_model: Any, monkeypatch: pytest.
         ("scalar", 6 * 7 * 99),
         ("scalar", 4 * 6 * 24),
     ]
+
+
+def test_bench_layers_of_the_bundles_own_kernel(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compiler, and without the host part: every step of the kernel that the stages ran on."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    command = ("bench", tiny_model.path, "--count", 10, "--layers")
+    assert re.search("without the core's limit: .*no-such-compiler", call(*command).output)
     monkeypatch.setattr("libsedge.commands.bench.entry_points", lambda group: [])
-    result = call("bench", tiny_model.path, "--count", 10, "--layers")
-    assert result.exit_code == 2
-    assert "pip install 'libsedge[native]'" in result.output
+    result = call(*command, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert {row["isa"] for row in document["layers"]} == {document["isa"]}
+    assert len(document["layers"]) > 2
+    assert all(0 <= row["min_us"] <= row["median_us"] for row in document["layers"])
+    assert sum(row["min_us"] for row in document["layers"]) < document["stages"]["infer"]["max_us"]
+    assert "the host part is not installed" in document["layers_text"]
 
 
 def test_bench_document(tiny_model: Any) -> None:

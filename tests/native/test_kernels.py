@@ -295,7 +295,8 @@ def test_only_the_api_is_exported_and_only_memory_functions_are_needed(
     defined = {row[-1] for row in rows if row[-2] not in "Uw"}
     assert undefined <= {"memcpy", "memset"}
     assert defined == {
-        f"sedge_{n}" for n in ("init", "net_entry", "run", "scrub", "self_test", "status_text", "trace")
+        f"sedge_{n}"
+        for n in ("init", "net_entry", "run", "run_steps", "scrub", "self_test", "status_text", "trace")
     }
 
 

@@ -19,7 +19,7 @@ from libsedge import __version__, energy
 from libsedge._frames import Decoder
 from libsedge.bundle import Bundle, target
 from libsedge.classifier import Classifier
-from libsedge.errors import ConfigError
+from libsedge.errors import ConfigError, ToolchainError
 from libsedge.frame import Frame, encode
 from libsedge.preprocess import Preprocessor
 from libsedge.sources.base import Axis
@@ -113,23 +113,55 @@ def bench_stages(
     return {name: percentiles(measure(work, count, warm_up)) for name, work in stages.items()}
 
 
-def layer_rows(bundle: Bundle, isas: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """Every layer alone, measured by the host part, which compiles the net again for it; and the rows as text."""
+def layer_rows(
+    bundle: Bundle, isa: str, network_input: np.ndarray, count: int, warm_up: int
+) -> tuple[list[dict[str, Any]], str]:
+    """Every layer alone beside the core's limit, measured by the host part, which compiles the net again for it; where
+    there is none, or no compiler, those of whole runs of the bundle's own kernel. And the rows as text.
+    """
+    why = "the host part is not installed"
     for point in entry_points(group="libsedge.layer_bench"):
         try:
             module = point.load()
-        except ImportError:  # the host part is not installed on this machine
+            rows = module.measure(bundle.members["model.onnx"], [isa], precision=bundle.precision)
+        except ImportError:
             continue
-        rows = module.measure(bundle.members["model.onnx"], isas, precision=bundle.precision)
-        return rows, module.text_of(rows)
-    raise ConfigError(
-        "layers are measured by the host part, which compiles the net again for it: pip install 'libsedge[native]'",
-        field="layers",
-    )
+        except ToolchainError as failed:
+            why = str(failed).splitlines()[0]
+            continue
+        return rows, f"every layer alone, against this core's measured limit:\n{module.text_of(rows)}"
+    rows = step_rows(bundle, isa, network_input, count, warm_up)
+    lines = [
+        f"every layer within runs of the bundle's kernel, without the core's limit: {why}",
+        f"{'isa':12}{'step':16}{'min us':>9}{'median':>9}",
+        *(f"{r['isa']:12}{r['step']:16}{r['min_us']:9.2f}{r['median_us']:9.2f}" for r in rows),
+    ]
+    return rows, "\n".join(lines)
+
+
+def step_rows(
+    bundle: Bundle, isa: str, network_input: np.ndarray, count: int, warm_up: int
+) -> list[dict[str, Any]]:
+    """step, isa, min_us and median_us of every step over `count` runs of the bundle's own kernel."""
+    model = bundle.model(isa)
+    runs = [model.layer_times(network_input[0]) for _ in range(warm_up + count)][warm_up:]
+    ns = np.array([[time for _, time in run] for run in runs])
+    return [
+        {"step": name, "isa": isa, "min_us": least / 1e3, "median_us": middle / 1e3}
+        for (name, _), least, middle in zip(
+            runs[0], ns.min(axis=0).tolist(), np.median(ns, axis=0).tolist(), strict=True
+        )
+    ]
 
 
 def run_bench(
-    bundle: Bundle, opened_s: float, isa: str | None, axis: Axis | None, counts: np.ndarray | None, count: int
+    bundle: Bundle,
+    opened_s: float,
+    isa: str | None,
+    axis: Axis | None,
+    counts: np.ndarray | None,
+    count: int,
+    layers: bool = False,
 ) -> dict[str, Any]:
     """The document that `libsedge bench --json` prints."""
     warm_up = max(10, count // 20)
@@ -149,7 +181,7 @@ def run_bench(
             model = bundle.model(name)
             isas[name] = percentiles(measure(lambda m=model: m.run_batch(network_input), count, warm_up))  # type: ignore[misc]
     parts = sum(stages[name]["p50_us"] for name in ("preprocess", "infer"))
-    return {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "libsedge": __version__,
         "model": {
@@ -181,6 +213,10 @@ def run_bench(
         "bundle_bytes": bundle.size,
         **memory(),
     }
+    if layers:
+        rows, text = layer_rows(bundle, classifier.model.isa, network_input, count, warm_up)
+        document |= {"layers": rows, "layers_text": text}
+    return document
 
 
 def text_of(document: dict[str, Any]) -> str:
@@ -216,7 +252,7 @@ def text_of(document: dict[str, Any]) -> str:
             f"energy: {spent['uj_per_call']:.1f} microjoules a classify, of {' + '.join(spent['zones'])}"
         )
     if "layers" in document:
-        lines += ["", "every layer alone, against this core's measured limit:", document["layers_text"]]
+        lines += ["", document["layers_text"]]
     return "\n".join(lines)
 
 
@@ -235,8 +271,8 @@ def bench(bundle: str, isa: str | None, count: int, spectra: str | None, layers:
     """Measure one decision on this machine, stage by stage: decode, preprocess, infer, decide, and all of it.
 
     One thread, one spectrum at a time, as in `libsedge run`; journal and queue are not in it. The times hold for
-    this machine and what else runs on it. --layers needs the host part and a C++ compiler: the layers are called
-    one by one from the same generated source, compiled again.
+    this machine and what else runs on it. With the host part and a C++ compiler --layers calls the layers one by
+    one from the same generated source, compiled again; without, it reads the clock between the layers of whole runs.
     """
     if not 10 <= count <= 10_000_000:
         raise ConfigError("must be 10 to 10,000,000", field="count", value=count)
@@ -253,7 +289,5 @@ def bench(bundle: str, isa: str | None, count: int, spectra: str | None, layers:
             axis, counts = file.axis, np.array(file.rows(slice(0, 1))[0])
         finally:
             file.close()
-    document = run_bench(opened, opened_s, isa, axis, counts, count)
-    if layers:
-        document["layers"], document["layers_text"] = layer_rows(opened, [document["isa"]])
+    document = run_bench(opened, opened_s, isa, axis, counts, count, layers)
     click.echo(json.dumps(document, indent=1) if as_json else text_of(document))

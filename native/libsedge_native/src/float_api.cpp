@@ -32,4 +32,9 @@ sedge_status sedge_run_f32(sedge_model_f32* model, const float* input, float* lo
 sedge_status sedge_self_test_f32(sedge_model_f32* model) { return sedge::self_test<float>(model, close); }
 
 sedge_status sedge_scrub_f32(sedge_model_f32* model) { return sedge::scrub(model); }
+
+sedge_status sedge_run_steps_f32(sedge_model_f32* model, const float* input, float* logits,
+                                 sedge_step_fn done, void* user) {
+    return sedge::run_steps(model, input, logits, done, user);
+}
 }

@@ -29,6 +29,11 @@ sedge_status sedge_self_test(sedge_model* model) { return sedge::self_test<int8_
 
 sedge_status sedge_scrub(sedge_model* model) { return sedge::scrub(model); }
 
+sedge_status sedge_run_steps(sedge_model* model, const int8_t* input, int8_t* logits, sedge_step_fn done,
+                             void* user) {
+    return sedge::run_steps(model, input, logits, done, user);
+}
+
 sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user) {
     if (model == nullptr || model->net == nullptr || input == nullptr || fn == nullptr)
         return SEDGE_E_NULL;
@@ -66,6 +71,8 @@ const char* sedge_status_text(sedge_status status) {
         return "the CRC-32C of the weights does not hold";
     case SEDGE_E_NO_TRACE:
         return "this kernel cannot show its layers, only the scalar one can";
+    case SEDGE_E_NO_STEPS:
+        return "compiled without sedge_run_steps (SEDGE_NO_STEPS)";
     }
     return "unknown status";
 }

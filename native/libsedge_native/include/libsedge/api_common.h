@@ -83,6 +83,19 @@ inline sedge_status run(Model* model, const Value* input, Value* logits) {
     return SEDGE_OK;
 }
 
+template <class Model, class Value>
+inline sedge_status run_steps(Model* model, const Value* input, Value* logits, sedge_step_fn done,
+                              void* user) {
+    if (model == nullptr || model->kernel == nullptr || input == nullptr || logits == nullptr ||
+        done == nullptr)
+        return SEDGE_E_NULL;
+    const auto* net = model->net;
+    if (net->run_steps == nullptr)
+        return SEDGE_E_NO_STEPS;
+    net->run_steps[model->kernel - net->kernels](input, logits, model->arena, done, user);
+    return SEDGE_OK;
+}
+
 constexpr size_t max_classes_on_stack = 4096; /* ir.MAX_CHANNELS */
 
 /* Runs the embedded golden vectors; same(got, wanted, net) compares the logits of one. */

@@ -15,6 +15,7 @@ struct Int8 {
     static constexpr const char* run = "sedge_run";
     static constexpr const char* self_test = "sedge_self_test";
     static constexpr const char* scrub = "sedge_scrub";
+    static constexpr const char* run_steps = "sedge_run_steps";
 };
 
 struct Float32 {
@@ -26,6 +27,7 @@ struct Float32 {
     static constexpr const char* run = "sedge_run_f32";
     static constexpr const char* self_test = "sedge_self_test_f32";
     static constexpr const char* scrub = "sedge_scrub_f32";
+    static constexpr const char* run_steps = "sedge_run_steps_f32";
 };
 
 } // namespace sedge

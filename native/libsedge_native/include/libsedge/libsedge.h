@@ -40,13 +40,22 @@ typedef enum sedge_status {
     SEDGE_E_ISA_NOT_RUNNABLE = 7, /* it was built, but this machine lacks it */
     SEDGE_E_SELF_TEST = 8,        /* an embedded golden vector did not come out bit for bit */
     SEDGE_E_WEIGHTS = 9,          /* the weights' CRC-32C does not hold */
-    SEDGE_E_NO_TRACE = 10         /* this kernel cannot show its layers (only the scalar one can) */
+    SEDGE_E_NO_TRACE = 10,        /* this kernel cannot show its layers (only the scalar one can) */
+    SEDGE_E_NO_STEPS = 11         /* compiled with SEDGE_NO_STEPS, which saves the code of sedge_run_steps */
 } sedge_status;
 
 /* Called by sedge_trace after each layer of the scalar kernel, with the layer's int8 output in
  * [channel][position] order. */
 typedef void (*sedge_layer_fn)(void* user, const char* layer, const int8_t* data, size_t channels,
                                size_t length);
+
+/* Called by sedge_run_steps after each step of a kernel. Steps bear the name of their last layer; a streamed
+ * one is called in every round, a few rows at a time. */
+typedef void (*sedge_step_fn)(void* user, const char* step);
+typedef void (*sedge_run_steps_fn)(const int8_t* input, int8_t* logits, void* arena, sedge_step_fn done,
+                                   void* user);
+typedef void (*sedge_run_steps_fn_f32)(const float* input, float* logits, void* arena, sedge_step_fn done,
+                                       void* user);
 
 /* One way to run the net. `runnable` asks the CPU; `run` never fails. */
 typedef struct sedge_kernel {
@@ -74,6 +83,7 @@ typedef struct sedge_net {
     void (*trace)(const int8_t* input, void* arena, sedge_layer_fn fn,
                   void* user); /* scalar kernel, or NULL */
     size_t trace_bytes;        /* arena that trace needs: it holds whole layers, which run may not */
+    const sedge_run_steps_fn* run_steps; /* [kernel_count], or NULL */
 } sedge_net;
 
 typedef struct sedge_model {
@@ -90,6 +100,10 @@ SEDGE_API sedge_status sedge_run(sedge_model* model, const int8_t* input, int8_t
 SEDGE_API sedge_status sedge_self_test(sedge_model* model);
 SEDGE_API sedge_status sedge_scrub(sedge_model* model);
 SEDGE_API sedge_status sedge_trace(sedge_model* model, const int8_t* input, sedge_layer_fn fn, void* user);
+/* As sedge_run, the same bits in the same arena, with a place between the steps where a clock can be read.
+ * A program that loads models (dlopen) looks for the function first: earlier ones of this ABI lack it. */
+SEDGE_API sedge_status sedge_run_steps(sedge_model* model, const int8_t* input, int8_t* logits,
+                                       sedge_step_fn done, void* user);
 SEDGE_API const char* sedge_status_text(sedge_status status);
 
 /* The same for a float32 net. Two instruction sets may differ in the last bits, so the golden vectors hold
@@ -117,6 +131,7 @@ typedef struct sedge_net_f32 {
     const float* golden_outputs;
     size_t golden_count;
     float golden_tolerance;
+    const sedge_run_steps_fn_f32* run_steps; /* [kernel_count], or NULL */
 } sedge_net_f32;
 
 typedef struct sedge_model_f32 {
@@ -130,6 +145,8 @@ SEDGE_API sedge_status sedge_init_f32(sedge_model_f32* model, const sedge_net_f3
 SEDGE_API sedge_status sedge_run_f32(sedge_model_f32* model, const float* input, float* logits);
 SEDGE_API sedge_status sedge_self_test_f32(sedge_model_f32* model);
 SEDGE_API sedge_status sedge_scrub_f32(sedge_model_f32* model);
+SEDGE_API sedge_status sedge_run_steps_f32(sedge_model_f32* model, const float* input, float* logits,
+                                           sedge_step_fn done, void* user);
 
 /* A model compiled as a shared object exports this, and the functions above. */
 SEDGE_API const sedge_net* sedge_net_entry(void);
