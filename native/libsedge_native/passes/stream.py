@@ -15,9 +15,11 @@ TABLE, ROUNDS, ROWS = 8, 128, 65535
 SLOWER = 1.08
 #: "speed" streams only with lines of at most this many bytes: they and the weights in use stay in the first cache
 LINES = 16 * 1024
-#: time of a row made from a line over that of one made from a whole layer, measured (docs/performance.md, "Memory"); of
-#: both VNNI kernels equal within a hundredth, so that the smaller arena wins; others: not less, or not measured
-FROM_LINE = {"avx512vnni": 0.99, "avxvnni": 0.99, "avx2": 0.93, "sse41": 0.98}
+#: kernels that took the same time streamed as with whole layers, within 0.02 (docs/performance.md, "Memory"): their
+#: rows count as a hundredth less, so that the smaller arena wins. "speed" streams no others: AMX would be slower, the rest
+#: was not measured
+STREAMED, FROM_LINE = frozenset({"avx512vnni", "avxvnni", "avx2", "sse41"}), 0.99
+
 
 
 def _prefix(kernel: Kernel) -> tuple[list[Step], str]:
@@ -149,7 +151,7 @@ def _plans(kernel: Kernel, chain: list[Step], why: str, parts: range) -> Iterato
             found = sweep(part, chunk)
             if found is not None:
                 rows, calls = _cycles(part, found)
-                rows *= FROM_LINE.get(kernel.isa, 1.0)
+                rows *= FROM_LINE if kernel.isa in STREAMED else 1.0
                 placed = place_buffers(replace(_streamed(kernel, part, found), reason=reason))
                 yield _Plan(placed, rows + calls + _whole_cycles(flows[count:]))
 
@@ -167,7 +169,7 @@ def _choose(kernel: Kernel, optimise: Optimise) -> Kernel:
     if len(chain) < 2:
         return replace(kernel, reason=f"full: {why}")
     if optimise == "speed":
-        parts = range(len(chain), len(chain) + (kernel.isa in FROM_LINE))
+        parts = range(len(chain), len(chain) + (kernel.isa in STREAMED))
         fitting = (plan for plan in _plans(kernel, chain, why, parts) if _lines(plan) <= LINES)
         return min(fitting, key=lambda plan: plan.cycles).kernel
     plans = list(_plans(kernel, chain, why, range(2, len(chain) + 1)))
