@@ -16,10 +16,9 @@ SLOWER = 1.08
 #: "speed" streams only with lines of at most this many bytes: they and the weights in use stay in the first cache
 LINES = 16 * 1024
 #: kernels that took the same time streamed as with whole layers, within 0.02 (docs/performance.md, "Memory"): their
-#: rows count as a hundredth less, so that the smaller arena wins. "speed" streams no others: AMX would be slower, the rest
-#: was not measured
+#: rows count as a hundredth less, so that the smaller arena wins. "speed" streams no others: AMX would be slower, the
+#: rest was not measured
 STREAMED, FROM_LINE = frozenset({"avx512vnni", "avxvnni", "avx2", "sse41"}), 0.99
-
 
 
 def _prefix(kernel: Kernel) -> tuple[list[Step], str]:
