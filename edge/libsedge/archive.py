@@ -17,7 +17,7 @@ import numpy as np
 
 from libsedge.errors import BundleError
 
-MAX_MEMBERS = 64
+MAX_MEMBERS = 256
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")

@@ -25,7 +25,7 @@ import libsedge
 from libsedge import archive, keys, manifest
 from libsedge.errors import BundleError, ConfigError, SelfTestError, SignatureError, naming
 from libsedge.keys import TrustedKey
-from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE, Precision
+from libsedge.manifest import MANIFEST, SHARED_OBJECT, SIGNATURE, SOURCE, Precision
 
 if TYPE_CHECKING:
     from libsedge._core import FloatModel, Model
@@ -73,15 +73,16 @@ def grid_sha256(grid_nm: np.ndarray) -> str:
 
 
 def check_names(members: dict[str, bytes]) -> None:
-    """Every required member, at least one compiled model, and nothing else; raises BundleError."""
+    """Every required member, at least one compiled model, and nothing else but more of them and source folders; raises
+    BundleError."""
     missing = sorted(manifest.REQUIRED - members.keys())
     if missing:
         raise BundleError("is missing", field=missing[0])
     others = sorted(members.keys() - manifest.REQUIRED)
     for name in others:
-        if SHARED_OBJECT.fullmatch(name) is None:
+        if SHARED_OBJECT.fullmatch(name) is None and SOURCE.fullmatch(name) is None:
             raise BundleError("is not a member a bundle may have", field=name)
-    if not others:
+    if not any(map(SHARED_OBJECT.fullmatch, others)):
         raise BundleError("is missing", field="kernel/<target>/model.so")
 
 
@@ -234,6 +235,12 @@ class Bundle:
         """The machines this bundle has a compiled model for."""
         matches = (SHARED_OBJECT.fullmatch(name) for name in sorted(self.members))
         return [match[1] for match in matches if match is not None]
+
+    @property
+    def source_targets(self) -> list[str]:
+        """The machines without Linux that this bundle carries a source folder for."""
+        matches = (SOURCE.fullmatch(name) for name in self.members)
+        return sorted({match[1] for match in matches if match is not None})
 
     def kernel(self, name: str) -> bytes:
         """The compiled model for a target; raises BundleError where the bundle has none."""

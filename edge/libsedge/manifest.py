@@ -20,6 +20,8 @@ Precision = Literal["int8", "float32"]
 SCHEMAS: dict[int, Precision] = {1: "int8", 2: "float32"}
 MANIFEST, SIGNATURE = "manifest.json", "SIGNATURE"
 SHARED_OBJECT = re.compile(r"kernel/([a-z0-9_]+(?:-[a-z0-9_]+)+)/model\.so")
+#: of the source folder for a machine without Linux, as `libsedge sources --target` writes it
+SOURCE = re.compile(r"kernel/([a-z0-9_]+(?:-[a-z0-9_]+)+)/[a-z0-9_]+\.(?:cpp|h|inc)")
 REQUIRED = frozenset(
     {
         MANIFEST,

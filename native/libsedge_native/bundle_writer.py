@@ -53,10 +53,12 @@ def write_bundle(
     goldens: tuple[np.ndarray, np.ndarray],
     model_card: str,
     private: Ed25519PrivateKey,
+    folders: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Bundle:
     """Write and sign a bundle; returns it as the board opens it.
 
     sources : {"model.cpp": text, "model.h": text}; kernels : {target: bytes of model.so};
+    folders : {target without Linux: its source folder, text by file name};
     goldens : inputs [n, input length] and outputs [n, classes], both int8 or both float32: the network's precision.
     The file is opened with the board's own checks under a temporary name, then renamed: what this writes, the
     board accepts. Raises BundleError, and leaves `out` as it was, where a part is malformed.
@@ -73,6 +75,11 @@ def write_bundle(
         "model.onnx": onnx,
         **{f"kernel/{name}": text.encode() for name, text in sources.items()},
         **{f"kernel/{target}/model.so": shared for target, shared in kernels.items()},
+        **{
+            f"kernel/{target}/{name}": text.encode()
+            for target, files in (folders or {}).items()
+            for name, text in files.items()
+        },
         "preprocess.json": json_bytes(preprocess.to_json()),
         "labels.json": json_bytes(list(labels)),
         "calibration.json": json_bytes(dict(calibration)),

@@ -132,6 +132,10 @@ class BareTarget:
         "qemu-system-arm",
     )
 
+    def kernels(self, precision: str) -> tuple[str, ...]:
+        """The instruction sets besides "scalar" of int8 or of float32 models."""
+        return self.isas if precision == "int8" else ()
+
     @property
     def variable(self) -> str:
         return f"CXX_{self.name.upper().replace('-', '_')}"
@@ -157,14 +161,18 @@ HOST_COMPILERS = ("c++", "g++", "clang++")
 def target_of(name: str) -> Target:
     """The target of that name; raises ToolchainError."""
     if name in BARE:
-        raise ToolchainError(
-            "loads no shared object; `libsedge sources --target` writes its source folder",
-            field="target",
-            value=name,
-        )
-    if name not in TARGETS:
-        raise ToolchainError(f"must be one of {', '.join(TARGETS)}", field="target", value=name)
-    return TARGETS[name]
+        raise ToolchainError("loads no shared object: it has a source folder", field="target", value=name)
+    machine = machine_of(name)
+    assert isinstance(machine, Target)
+    return machine
+
+
+def machine_of(name: str) -> Target | BareTarget:
+    """The target of that name, with or without Linux; raises ToolchainError."""
+    machine = TARGETS.get(name) or BARE.get(name)
+    if machine is None:
+        raise ToolchainError(f"must be one of {', '.join((*TARGETS, *BARE))}", field="target", value=name)
+    return machine
 
 
 def isas_of(names: Iterable[str], precision: str = "int8") -> tuple[str, ...]:

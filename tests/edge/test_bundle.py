@@ -156,7 +156,17 @@ def test_a_duplicate_member_is_refused(good: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil", "/etc/passwd", "kernel/../model.so", "kernel/X86/model.so", "extra.txt", "labels.json\n"],
+    [
+        *(
+            "../evil",
+            "/etc/passwd",
+            "kernel/../model.so",
+            "kernel/X86/model.so",
+            "extra.txt",
+            "labels.json\n",
+        ),
+        *("kernel/cortex-m7/../model.h", "kernel/cortex-m7/model.py", "kernel/cortex-m7/a/model.h"),
+    ],
 )
 def test_a_member_of_another_name_is_refused(good: Path, name: str) -> None:
     def add(members: dict, manifest: dict) -> None:
@@ -165,6 +175,22 @@ def test_a_member_of_another_name_is_refused(good: Path, name: str) -> None:
 
     forge(good, KEY, add)
     refused(good, match="not a member a bundle may have")
+
+
+def test_sources_for_a_machine_are_no_compiled_model(good: Path) -> None:
+    def add(members: dict, manifest: dict) -> None:
+        members["kernel/cortex-m7/model.cpp"] = b"// model"
+        relist(members, manifest)
+
+    forge(good, KEY, add)
+    assert Bundle.open(good, trusted=TRUSTED).source_targets == ["cortex-m7"]
+
+    def leave_out(members: dict, manifest: dict) -> None:
+        del members[f"kernel/{bundle.target()}/model.so"]
+        relist(members, manifest)
+
+    forge(good, KEY, leave_out)
+    refused(good, match="kernel/<target>/model.so: is missing")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from libsedge.errors import SelfTestError, ToolchainError
 from libsedge_native import emulate, ir, onnx_import
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.passes import VECTOR_ISAS
-from libsedge_native.targets import TARGETS
+from libsedge_native.targets import BARE, TARGETS
 from libsedge_native.toolchain import HOST_TARGET, compile_shared
 from libsedge_training import export
 
@@ -76,6 +77,31 @@ def test_a_bundle_for_two_machines_runs_on_both(trained: Path, tmp_path: Path) -
     other = CliRunner().invoke(main, ["selftest", str(out), "--target", "armv7-linux"])
     assert other.exit_code == 2
     assert "has no compiled model for it; it has aarch64-linux, x86_64-linux" in other.output
+
+
+def test_a_bundle_carries_the_sources_for_a_machine_without_linux(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `libsedge sources --target` writes them; a compiler that refuses them refuses the bundle."""
+    if shutil.which(BARE["cortex-m7"].compiler) is None:
+        pytest.skip(f"{BARE['cortex-m7'].compiler} is not installed")
+    out, drop = tmp_path / "bare.sedge", tmp_path / "drop"
+    command = ["export", str(trained / "run"), "-o", str(out), "--target", "cortex-m7"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.open(out)
+    assert (bundle.targets, bundle.source_targets) == (["x86_64-linux"], ["cortex-m7"])
+    written = CliRunner().invoke(main, ["sources", str(out), "-o", str(drop), "--target", "cortex-m7"])
+    assert written.exit_code == 0, written.output
+    (drop / "model.o").unlink()
+    assert {f"kernel/cortex-m7/{file.name}": file.read_bytes() for file in drop.iterdir()} == {
+        name: data for name, data in bundle.members.items() if name.startswith("kernel/cortex-m7/")
+    }
+    assert "sources for" in CliRunner().invoke(main, ["inspect", str(out)]).output
+    out.unlink()
+    monkeypatch.setenv("CXX_CORTEX_M7", "false")
+    assert CliRunner().invoke(main, command).exit_code == 2
+    assert not out.exists()
 
 
 def test_a_kernel_that_is_wrong_on_another_machine_is_never_written(

@@ -24,8 +24,8 @@ from libsedge_native.bundle_writer import BundleInfo, write_bundle
 from libsedge_native.generate import GeneratedModel, generate, read_model
 from libsedge_native.lowered import Optimise
 from libsedge_native.onnx_export import to_onnx
-from libsedge_native.targets import compiler, isas_of, target_of
-from libsedge_native.toolchain import compile_shared
+from libsedge_native.targets import BARE, compiler, isas_of, machine_of, target_of
+from libsedge_native.toolchain import compile_object, compile_shared
 
 from . import promise
 from .calibrate import MIN_COVERAGE, Calibration, Figures, calibrate
@@ -95,8 +95,21 @@ def all_targets(named: Sequence[str]) -> tuple[str, ...]:
     """This machine's target, then the named ones, each once; ToolchainError where one cannot be compiled for."""
     names = tuple(dict.fromkeys((target(), *named)))
     for name in names:
-        compiler(target_of(name))
+        compiler(machine_of(name))
     return names
+
+
+def source_folder(
+    onnx: bytes, goldens: np.ndarray, name: str, optimise: Optimise, precision: Precision, say: Say
+) -> dict[str, str]:
+    """The files of `libsedge sources --target NAME`, compiled once; ToolchainError where they do not."""
+    generated = generate(onnx, goldens, BARE[name].kernels(precision), optimise, precision)
+    compiled = compile_object(generated, BARE[name])
+    say(
+        "compile",
+        f"{name} ({', '.join(generated.isas)}): {len(generated.files)} sources, model.o {len(compiled):,} bytes",
+    )
+    return dict(generated.files)
 
 
 def _build(
@@ -200,7 +213,8 @@ def export_run(
 
     data : the run's spectra, None = where run.json says. name : None = the run folder's. key : None =
     LIBSEDGE_HOME/signing.key. goldens : training spectra stored with the outputs every board must reproduce.
-    targets : machines (`targets.TARGETS`) that the bundle runs on besides this one. optimise : "speed", or "size"
+    targets : machines (`targets.TARGETS`) that the bundle runs on besides this one, and of `targets.BARE`, for which it
+    carries a folder of sources. optimise : "speed", or "size"
     for the smallest arena; recorded as training.optimise. precision : "float32" quantises nothing; its layers are
     whole. max_error : an error of the accepted spectra to promise
     (`promise.py`); None = the rule of `calibrate.py`.
@@ -213,7 +227,8 @@ def export_run(
     _check_options(name, version, counter, goldens, max_error)
     if not Path(out).resolve().parent.is_dir():
         raise ConfigError("its folder does not exist", field="--output", value=os.fspath(out))
-    names = all_targets(targets)
+    named = all_targets(targets)
+    names = tuple(name for name in named if name not in BARE)
     private = keys.load_private(key)
     evaluation = _evaluation(folder)
     net, run = load_run(folder)
@@ -285,6 +300,11 @@ def export_run(
         goldens=(inputs, made.outputs(inputs)),
         model_card=card,
         private=private,
+        folders={
+            name: source_folder(generated.onnx, inputs, name, optimise, precision, say)
+            for name in named
+            if name in BARE
+        },
     )
     bundle.model()
     say("bundle", f"{out}: {bundle.size:,} bytes, {len(inputs)} goldens hold here, sha256 {bundle.digest}")

@@ -97,6 +97,7 @@ def inspect(file: Path, memory: bool, optimise: str | None) -> None:
         *(("layer", layer) for layer in table["layers"]),
         ("arena", f"{table['arena_bytes']:,} bytes"),
         ("targets", ", ".join(bundle.targets)),
+        *(("sources for", name) for name in bundle.source_targets),
         *((f"training.{key}", str(table["training"][key])) for key in sorted(table["training"])),
         *((key, str(value)) for key, value in sorted(bundle.calibration.items())),
     ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from libsedge_native.commands import options
 from libsedge_native.generate import GeneratedModel, generate
 from libsedge_native.lowered import Optimise
-from libsedge_native.targets import BARE, TARGETS, isas_of, target_of
+from libsedge_native.targets import TARGETS, BareTarget, isas_of, machine_of
 from libsedge_native.toolchain import compile_object, compile_shared, write_sources
 
 
@@ -97,19 +97,14 @@ def sources(
     """
     onnx, goldens, precision = read_model(file, precision)
     options.check_optimise(optimise, precision)
-    machine = None if target is None or target in BARE else target_of(target)
-    if target is None:
-        isas = isas_of(TARGETS, precision)
-    elif machine is not None:
-        isas = machine.kernels(precision)
-    else:
-        isas = BARE[target].isas if precision == "int8" else ()
+    machine = None if target is None else machine_of(target)
+    isas = isas_of(TARGETS, precision) if machine is None else machine.kernels(precision)
     kernels = only(isa, isas)
     with naming(file):
         generated = generate(onnx, goldens, kernels, optimise, precision)
     more = {}
-    if target in BARE:
-        more["model.o"] = compile_object(generated, BARE[target])
+    if isinstance(machine, BareTarget):
+        more["model.o"] = compile_object(generated, machine)
     elif machine is not None:
         more["model.so"] = compile_shared(generated, machine.name)
     write_folder(generated, output, more)

@@ -36,7 +36,8 @@ from libsedge_native.zig import toolchain as use_toolchain
     "targets",
     multiple=True,
     metavar="NAME",
-    help="Machine to build for besides this one, such as aarch64-linux or armv7-linux; repeatable.",
+    help="Machine to build for besides this one, such as aarch64-linux or armv7-linux; for cortex-m7 and so on the "
+    "bundle carries a folder of sources; repeatable.",
 )
 @click.option(
     "--toolchain",
