@@ -31,7 +31,7 @@ from libsedge_native.targets import target_of
 
 REPEATS = 16
 _KERNEL = re.compile(r"^namespace net_(\w+) \{$", re.MULTILINE)
-_STEPS = re.compile(r"^void steps\(const (\w+)\* input.*?\n}\n", re.DOTALL | re.MULTILINE)
+_RUN = re.compile(r"^void run\(const (\w+)\* input.*?\n}\n", re.DOTALL | re.MULTILINE)
 
 
 def instrumented(generated: GeneratedModel) -> GeneratedModel:
@@ -39,7 +39,7 @@ def instrumented(generated: GeneratedModel) -> GeneratedModel:
     text = generated.files["model.cpp"]
     extra = []
     for kernel in _KERNEL.finditer(text):
-        isa, body = kernel[1], _STEPS.search(text, kernel.end())
+        isa, body = kernel[1], _RUN.search(text, kernel.end())
         calls = re.findall(r"^    (layer_.*;)$", body[0], re.MULTILINE) if body else []
         if body is None or not calls:
             raise ToolchainError("the generated source has no list of steps", field="isa", value=isa)

@@ -22,8 +22,7 @@ COMPILE_FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden"),
     *("-fno-exceptions", "-fno-rtti", "-g0"),
 )
-#: of bare metal, where flash is short: without sedge_run_steps
-OBJECT_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-g0", "-DSEDGE_NO_STEPS")
+OBJECT_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-g0")
 LINK_FLAGS = (
     "-shared",
     "-nostdlib",

@@ -132,10 +132,10 @@ def test_a_run_that_shows_its_steps_needs_somebody_to_show_them_to() -> None:
 def test_a_model_compiled_without_steps_says_so() -> None:
     graph = random_graph(4)
     generated = generate(graph, isas=())
-    so = toolchain.compile_shared(generated, extra_flags=(*FAST, "-DSEDGE_NO_STEPS"))
+    so = toolchain.compile_shared(generated, extra_flags=(*FAST, "-DSEDGE_RUN_STEPS=0"))
     x = random_inputs(graph, 0, 1)[0]
     assert Library(so, generated, "scalar").run(x, _Done(lambda *_: None))[0] == E_NO_STEPS
-    with pytest.raises(KernelError, match="SEDGE_NO_STEPS"):
+    with pytest.raises(KernelError, match="SEDGE_RUN_STEPS 0"):
         _core.Model(so).layer_times(x)
 
 

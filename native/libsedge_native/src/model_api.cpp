@@ -72,7 +72,7 @@ const char* sedge_status_text(sedge_status status) {
     case SEDGE_E_NO_TRACE:
         return "this kernel cannot show its layers, only the scalar one can";
     case SEDGE_E_NO_STEPS:
-        return "compiled without sedge_run_steps (SEDGE_NO_STEPS)";
+        return "compiled without sedge_run_steps (SEDGE_RUN_STEPS 0)";
     }
     return "unknown status";
 }

@@ -29,6 +29,16 @@ extern "C" {
 #define SEDGE_API
 #endif
 
+/* Whether sedge_run_steps is there. Not on Cortex-M: it takes flash, and beside it g++ 12 compiles sedge_run
+ * to a third more instructions (smlad); -DSEDGE_RUN_STEPS=1 asks for it. */
+#if !defined(SEDGE_RUN_STEPS)
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define SEDGE_RUN_STEPS 0
+#else
+#define SEDGE_RUN_STEPS 1
+#endif
+#endif
+
 typedef enum sedge_status {
     SEDGE_OK = 0,
     SEDGE_E_NULL = 1,             /* a required pointer is NULL */
@@ -41,7 +51,7 @@ typedef enum sedge_status {
     SEDGE_E_SELF_TEST = 8,        /* an embedded golden vector did not come out bit for bit */
     SEDGE_E_WEIGHTS = 9,          /* the weights' CRC-32C does not hold */
     SEDGE_E_NO_TRACE = 10,        /* this kernel cannot show its layers (only the scalar one can) */
-    SEDGE_E_NO_STEPS = 11         /* compiled with SEDGE_NO_STEPS, which saves the code of sedge_run_steps */
+    SEDGE_E_NO_STEPS = 11         /* compiled with SEDGE_RUN_STEPS 0, without the code of sedge_run_steps */
 } sedge_status;
 
 /* Called by sedge_trace after each layer of the scalar kernel, with the layer's int8 output in
