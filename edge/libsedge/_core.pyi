@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -130,6 +130,8 @@ class _Classifier:
     Parameters
     ----------
     model, preprocessor : which fit together, and one label a class; both are shared, not copied.
+    taken : asked where they cannot be taken as they stand: (counts, dark, shift_nm) -> the first two as arrays that
+        can, or None for a spectrum of another length.
     quantisation : scale and zero point of the network's input; table : `libsedge.classifier.exp_table`.
     min_contrast, min_confidence, max_saturated : limits; the last one in pixels.
     """
@@ -141,9 +143,8 @@ class _Classifier:
         shift_nm: float,
         saturation: float | None,
         distance_m: float,
-    ) -> Decision | None:
-        """About [channels]; None where an argument is not what can be taken as it stands, for nothing is converted or
-        copied."""
+    ) -> Decision:
+        """About one spectrum, [channels]; raises what `taken` raises."""
 
     @property
     def spent_s(self) -> tuple[float, float]:
@@ -154,6 +155,7 @@ class Classifier(_Classifier):
         self,
         model: Model,
         preprocessor: Preprocessor,
+        taken: Callable[..., tuple[Any, Any] | None],
         decision: type[Decision],
         labels: tuple[str, ...],
         quantisation: tuple[float, int],
@@ -169,6 +171,7 @@ class FloatClassifier(_Classifier):
         self,
         model: FloatModel,
         preprocessor: Preprocessor,
+        taken: Callable[..., tuple[Any, Any] | None],
         decision: type[Decision],
         labels: tuple[str, ...],
         temperature: float,

@@ -16,7 +16,7 @@ import decimal
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -78,6 +78,32 @@ def probabilities_of(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     return functools.partial(softmax, table=exp_table(calibration["logit_scale"], temperature))
 
 
+def _not_bound(*_: object) -> NoReturn:
+    raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
+
+
+def _spectra(counts: np.ndarray, dimensions: int) -> np.ndarray:
+    """`counts` as an array of numbers, [channels] or [n, channels]; SpectrumError where it is none."""
+    counts = np.asarray(counts)
+    if counts.ndim != dimensions or counts.dtype.kind not in "uif":
+        shape = "[channels]" if dimensions == 1 else "[n, channels]"
+        raise SpectrumError(
+            f"must be numbers, {shape}", field="counts", value=(str(counts.dtype), counts.shape)
+        )
+    return counts
+
+
+def _taken(
+    preprocessor: Preprocessor, counts: np.ndarray, dark: np.ndarray | None, shift_nm: float
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """One spectrum and its dark as the compiled part takes them; None where the spectrum is of another length."""
+    counts = _spectra(counts, 1)
+    if counts.size != preprocessor.channels:
+        return None
+    rows, dark = preprocessor.taken(counts[None], dark, shift_nm)
+    return rows[0], dark
+
+
 class Classifier:
     """A bundle's model on this machine.
 
@@ -99,7 +125,8 @@ class Classifier:
         self.probabilities = probabilities_of(bundle)
         self._preprocessor: Preprocessor | None = None
         self._core: _core.Classifier | _core.FloatClassifier | None = None
-        self._decide: Callable[..., Decision | None] | None = None  # its method, looked up once
+        #: `classify` compiled: (counts, dark, shift_nm, saturation, distance_m)
+        self.decide: Callable[..., Decision] = _not_bound
 
     @property
     def spent_s(self) -> tuple[float, float]:
@@ -125,12 +152,13 @@ class Classifier:
         self._core = self._compiled(
             self._preprocessor, self.channels if mask is None else max(1, int(np.count_nonzero(mask)))
         )
-        self._decide = self._core.decide
+        self.decide = self._core.decide
         return self
 
     def _compiled(self, preprocessor: Preprocessor, pixels: int) -> _core.Classifier | _core.FloatClassifier:
         calibration, config = self.bundle.calibration, self.bundle.preprocess
         temperature, labels = float(calibration["temperature"]), tuple(self.labels)
+        taken = functools.partial(_taken, preprocessor)
         limits = {
             "min_contrast": float(calibration["min_contrast"]),
             "max_saturated": float(calibration["max_saturated_fraction"]) * pixels,
@@ -138,20 +166,20 @@ class Classifier:
         }
         if isinstance(self.model, _core.FloatModel):
             return _core.FloatClassifier(
-                self.model, preprocessor.core, Decision, labels, temperature, **limits
+                self.model, preprocessor.core, taken, Decision, labels, temperature, **limits
             )
         assert config.scale is not None
         assert config.zero_point is not None
         table = exp_table(calibration["logit_scale"], temperature)
         quantisation = (config.scale, config.zero_point)
         return _core.Classifier(
-            self.model, preprocessor.core, Decision, labels, quantisation, table, **limits
+            self.model, preprocessor.core, taken, Decision, labels, quantisation, table, **limits
         )
 
     def leave_out(self, bad: np.ndarray) -> None:
         """Take these pixels, bool [channels], for masked from now on; AxisError where none would be left."""
         if self._preprocessor is None:
-            raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
+            _not_bound()
         self._preprocessor.leave_out(bad)
 
     def classify(
@@ -163,14 +191,7 @@ class Classifier:
         distance_m: float = math.nan,
     ) -> Decision:
         """Decide about one spectrum; see `classify_many`. `distance_m` is noted, not used."""
-        if self._decide is not None:
-            decision = self._decide(counts, dark, shift_nm, saturation, distance_m)
-            if decision is not None:
-                return decision
-        counts = np.asarray(counts)
-        if counts.ndim != 1:
-            raise SpectrumError("one spectrum, [channels]", field="counts.shape", value=counts.shape)
-        return self.classify_many(counts[None], dark, shift_nm, saturation, [distance_m])[0]
+        return self.decide(counts, dark, shift_nm, saturation, distance_m)
 
     def classify_many(
         self,
@@ -193,20 +214,14 @@ class Classifier:
         AxisError before `bind`, SpectrumError for an array that is not [n, channels] of numbers or a dark of
         another shape.
         """
-        if self._decide is None or self._preprocessor is None:
-            raise AxisError("bind the classifier to a wavelength axis first", field="wavelength")
-        counts = np.asarray(counts)
-        if counts.ndim != 2 or counts.dtype.kind not in "uif":
-            raise SpectrumError(
-                "must be numbers, [n, channels]", field="counts", value=(str(counts.dtype), counts.shape)
-            )
+        if self._preprocessor is None:
+            _not_bound()
+        counts = _spectra(counts, 2)
         distances = [math.nan] * len(counts) if distance_m is None else [float(d) for d in distance_m]
         if len(counts) and counts.shape[1] != self.channels:
             return [Decision(None, None, None, None, False, "wrong_length", d) for d in distances]
         rows, dark = self._preprocessor.taken(counts, dark, shift_nm) if len(counts) else (counts, dark)
-        decisions = []
-        for row, distance in zip(rows, distances, strict=True):
-            decision = self._decide(row, dark, shift_nm, saturation, distance)
-            assert decision is not None  # it was just made what can be taken
-            decisions.append(decision)
-        return decisions
+        return [
+            self.decide(row, dark, shift_nm, saturation, distance)
+            for row, distance in zip(rows, distances, strict=True)
+        ]

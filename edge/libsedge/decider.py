@@ -34,15 +34,16 @@ class FrameClassifier(Protocol):
     def spent_s(self) -> tuple[float, float]:
         """Seconds of the last call's preprocessing and inference."""
 
-    def classify(
+    def decide(
         self,
         counts: np.ndarray,
         dark: np.ndarray | None,
-        *,
+        shift_nm: float,
         saturation: float | None,
         distance_m: float,
-        shift_nm: float = 0.0,
-    ) -> Decision: ...
+        /,
+    ) -> Decision:
+        """About one spectrum; SedgeError where it is nothing that a spectrum can be."""
 
     def leave_out(self, bad: np.ndarray) -> None:
         """Take these pixels, bool [channels], for masked from now on; AxisError where none would be left."""
@@ -123,7 +124,8 @@ class Decider:
 
     def decide(self, frame: Frame) -> tuple[str, Decision | None] | None:
         """(role, decision), without a decision of a dark or passive frame; None for a frame of another length."""
-        if self.classifier.channels not in (None, frame.values.size):
+        classifier, values = self.classifier, frame.values
+        if len(values) != classifier.channels and classifier.channels is not None:
             return None
         if frame.flags & (FLAG_DARK | FLAG_PASSIVE):
             if frame.passive and not frame.dark:
@@ -131,8 +133,8 @@ class Decider:
             finite = bool(np.isfinite(frame.values).all())
             return "dark", None if finite else Decision(None, None, None, None, False, "non_finite")
         if self.instrument.drift is not None:
-            self.instrument.drift.look(frame.values)
-        decision = self._classify(self.classifier, frame, frame.values)
+            self.instrument.drift.look(values)
+        decision = self._classify(classifier, frame, values)
         if decision.reason is not None or self.failures:
             self.failures = self.failures + 1 if _failed(decision) else 0
         if self.shadow is not None:
@@ -156,12 +158,12 @@ class Decider:
     def _classify(self, classifier: FrameClassifier, frame: Frame, values: np.ndarray) -> Decision:
         drift = self.instrument.drift
         try:
-            return classifier.classify(
+            return classifier.decide(
                 values,
                 self._darks.get(frame.stream_id),
-                saturation=self._saturation,
-                distance_m=frame.distance_mm / 1000 if frame.distance_mm else math.nan,
-                shift_nm=0.0 if drift is None else drift.shift_nm,
+                0.0 if drift is None else drift.shift_nm,
+                self._saturation,
+                frame.distance_mm / 1000 if frame.distance_mm else math.nan,
             )
         except SedgeError as error:  # the frame keeps its place in the journal, with what went wrong
             return Decision(None, None, None, None, False, f"{ERROR}{type(error).__name__}")

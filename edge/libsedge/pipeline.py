@@ -5,8 +5,8 @@ the reader itself, at once, where nothing waits before it, the policy is to wait
 queue holds wait for the commit; else it goes by the queue, and the worker decides it. So a frame that comes alone
 changes no thread, and a slow commit holds no decision up before so many frames wait for it. One thread decides at a
 time, and in the order in which the frames came. A frame is held by exactly one place at a time (the reader's hand,
-the queue, the hand that decides, the batch for the next commit), and moves under the ledger's lock, so
-`Ledger.check` holds at every moment.
+the queue, the hand that decides, the batch for the next commit), and moves under the ledger's lock, so `Ledger.check`
+holds at every moment; only its arrival may take none, see `Ledger.follows`.
 
 What becomes of a frame: of another stream than the journal's, it is rejected; of another number of channels
 than the axis, it is rejected; dark, it becomes the dark reference of its stream and a row; passive, a row;
@@ -103,7 +103,9 @@ class Pipeline:
         self._burst_options = burst
         self._burst: Burst | None = None
         self.last_burst: BurstRecord | None = None
-        self._deciding = threading.Lock()  # held by who decides or ends a burst; taken before the ledger's
+        #: of bursts: held by who decides or ends one; taken before the ledger's
+        self._deciding = threading.Lock()
+        self._process = self._decide if burst is None else self._decide_in_turn
         self._policy, self._batch, self._interval_s = policy, batch, interval_s
         self._alone = policy == "block"  # a frame may be decided by who read it
         self._earlier = journal.last is not None  # it has rows of an earlier run
@@ -113,15 +115,15 @@ class Pipeline:
         self._next: FrameClassifier | None = None
         self._stop = threading.Event()
         self._refused: Counter[str] = Counter()  # of the source, as far as the ledger knows them
-        self._in_reader = 0
-        self._in_hand = 0  # the frame that is being decided
+        #: frames that the reader put into the queue, and those that the worker is done with; with `block` all of them
+        self._queued = self._dequeued = 0
         self.reader_done = False
         #: grow while the threads turn: a look at the source, a frame done or an empty queue seen (health.py)
         self.reader_turns = self.worker_turns = 0
         self._reader_error: BaseException | None = None
 
     def _held(self) -> int:
-        return self._in_reader + len(self.queue) + self._in_hand + len(self.commits.decided)
+        return len(self.queue) + len(self.commits.decided)
 
     def swap(self, classifier: FrameClassifier) -> None:
         """Let `classifier` decide from the next frame on; safe from any thread.
@@ -164,18 +166,17 @@ class Pipeline:
     # --- the reader's thread
     def _read(self) -> None:
         try:
-            frames, last = iter(self._source), time.monotonic()
-            while not self._stop.is_set():
-                frame = next(frames, self)  # self: the end
+            last = time.monotonic()
+            for frame in self._source:
                 now = time.monotonic()
-                self.reader_turns += 1
-                if isinstance(frame, Frame):
+                if frame is not None:
                     self._admit(frame, now)
                     last = time.monotonic()
-                elif frame is self or (self._idle_exit_s is not None and now - last > self._idle_exit_s):
+                elif self._idle_exit_s is not None and now - last > self._idle_exit_s:
                     break
+                self.reader_turns += 1
                 self._count_refused()
-                if self._count is not None and self.ledger.received >= self._count:
+                if self._stop.is_set() or (self._count is not None and self.ledger.received >= self._count):
                     break
         except BaseException as error:  # handed to the caller of run
             self._reader_error = error
@@ -190,36 +191,35 @@ class Pipeline:
             self._refused[reason] = total
 
     def _admit(self, frame: Frame, now: float) -> None:
-        key = frame.key
-        if key[0] != self._stream:
+        key, ledger = frame.key, self.ledger
+        if frame.stream_id != self._stream:
             if self._stream is not None:
-                self.ledger.refuse("wrong_stream")
+                ledger.refuse("wrong_stream")
                 self._source.forget([key])
                 return
-            self._stream = key[0]
-        shed: Item | None = None
-        commits, queue = self.commits, self.queue
+            self._stream = frame.stream_id
+        seen = not ledger.follows(frame.stream_id, frame.epoch, frame.sequence) and ledger.receive(key)
+        # Only the journal, which is the worker's, can tell about a key that came before or in an earlier run.
+        seen = seen or (self._earlier and self._journal.may_hold(key))
+        before = self._queued != self._dequeued or len(self.commits.decided) >= self.queue.capacity
+        if self._alone and not (seen or before):
+            self._process(key, frame, now, seen, now)
+            with ledger.lock:
+                waiting = self.commits.waiting
+                if (waiting and self.commits.due == math.inf) or waiting >= self._batch:
+                    self.queue.wake()
+        else:
+            self._enqueue(Item(key, frame, now, seen))
+
+    def _enqueue(self, item: Item) -> None:
         with self.ledger.lock:
-            # Only the journal, which is the worker's, can tell about a key that came before or in an earlier run.
-            seen = self.ledger.receive(key) or (self._earlier and self._journal.may_hold(key))
-            mine = self._alone and not (seen or self._in_hand or queue.items)
-            mine = mine and len(commits.decided) < queue.capacity
-            if mine:
-                self._in_hand = 1
-            else:
-                self._in_reader = 1
-                shed = queue.put(Item(key, frame, now, seen))
-                self._in_reader = 0
-                if shed is not None:
-                    self.ledger.end_shed(shed.key, self._policy)
+            shed = self.queue.put(item)
+            self._queued += 1
+            self.ledger.hand_on()
+            if shed is not None:
+                self.ledger.end_shed(shed.key, self._policy)
         if shed is not None:
             self._source.forget([shed.key])
-        if mine:
-            self._process(key, frame, now, seen, now)
-            with self.ledger.lock:
-                waiting = commits.waiting
-                if (waiting and commits.due == math.inf) or waiting >= self._batch:
-                    queue.wake()
 
     # --- the worker's thread
     def run(self) -> Report:
@@ -270,10 +270,11 @@ class Pipeline:
                 full = self.commits.waiting >= self._batch  # what is decided first, so that it stays bounded
                 item = None if full else self.queue.get(max(0.0, min(self.commits.due - now, 0.25)))
                 if item is not None:
-                    self._in_hand = 1
+                    self.ledger.take_up()
                 done = item is None and self.reader_done and len(self.queue) == 0
             if item is not None:
                 self._process(*item, time.monotonic())
+                self._dequeued += 1
             now = time.monotonic()
             if self._burst is not None:
                 with self._deciding:
@@ -290,31 +291,34 @@ class Pipeline:
             if done:
                 return
 
-    def _process(self, key: Key, frame: Frame, at: float, seen: bool, start: float) -> None:
-        """Decide a frame, by the one thread that has it in hand; `start`: when it left the queue."""
+    def _decide_in_turn(self, key: Key, frame: Frame, at: float, seen: bool, start: float) -> None:
         with self._deciding:
-            if self._next is not None:
-                self._exchange()
-            decider = self._decider
-            # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
-            if frame.flags & FLAG_DARK:
-                decider.note_dark(frame)
-            if key in self.commits.keys or (seen and self._journal.contains(key)):
-                self._keep(Item(key, frame, at, seen), None)
-                return
-            decided = decider.decide(frame)
-            now = time.monotonic()  # now it is decided: what follows is bookkeeping
-            if decided is None:
-                self._reject(key)
-            else:
-                self._note(Item(key, frame, at, seen), *decided, start, now)
+            self._decide(key, frame, at, seen, start)
             if self._burst is not None and self._burst.over(time.monotonic()):
                 self._end_burst()
+
+    def _decide(self, key: Key, frame: Frame, at: float, seen: bool, start: float) -> None:
+        """Decide a frame, by the one thread that has it in hand; `start`: when it left the queue."""
+        if self._next is not None:
+            self._exchange()
+        decider = self._decider
+        # Also of a dark that came before: after a restart its row is a duplicate, its values are needed.
+        if frame.flags & FLAG_DARK:
+            decider.note_dark(frame)
+        if key in self.commits.keys or (seen and self._journal.contains(key)):
+            self._keep(Item(key, frame, at, seen), None)
+            return
+        decided = decider.decide(frame)
+        now = time.monotonic()  # now it is decided: what follows is bookkeeping
+        if decided is None:
+            self._reject(key)
+        else:
+            self._note(Item(key, frame, at, seen), *decided, start, now)
 
     def _reject(self, key: Key) -> None:
         with self.ledger.lock:
             self.ledger.end_rejected(key, "wrong_length")
-            self._in_hand = 0
+            self.ledger.hand_on()
         self._source.forget([key])
 
     def _note(self, item: Item, role: str, decision: Decision | None, start: float, now: float) -> None:
@@ -359,7 +363,7 @@ class Pipeline:
     def _keep(self, item: Item, record: Record | None) -> None:
         with self.ledger.lock:
             self.commits.keep(item, record)
-            self._in_hand = 0
+            self.ledger.hand_on()
 
     def _commit(self) -> None:
         """Write what is decided; only then say so, to the ledger, the peer and the sinks."""

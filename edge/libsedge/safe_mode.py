@@ -35,14 +35,14 @@ class NoModel:
     def leave_out(self, bad: np.ndarray) -> None:
         """Nothing."""
 
-    def classify(
+    def decide(
         self,
         counts: np.ndarray,
         dark: np.ndarray | None,
-        *,
+        shift_nm: float,
         saturation: float | None,
         distance_m: float,
-        shift_nm: float = 0.0,
+        /,
     ) -> Decision:
         return Decision(None, None, None, None, False, "safe_mode", distance_m)
 

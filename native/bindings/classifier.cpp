@@ -15,6 +15,8 @@ namespace py = pybind11;
 namespace sedge {
 namespace {
 
+constexpr std::size_t kFewClasses = 64;
+
 using Steady = std::chrono::steady_clock;
 
 double seconds(Steady::duration time) { return std::chrono::duration<double>(time).count(); }
@@ -82,42 +84,74 @@ class Classifier {
     using Value = typename Api::Value;
 
 public:
-    Classifier(Model<Api>& model, PreprocessorBinding& preprocessor, py::type decision, py::tuple labels,
-               Ends ends, const Limits& limits, double min_confidence)
-        : model_(model), preprocessor_(preprocessor), decision_(std::move(decision)),
-          labels_(std::move(labels)), ends_(std::move(ends)), limits_(limits),
+    Classifier(Model<Api>& model, PreprocessorBinding& preprocessor, py::function taken, py::type decision,
+               py::tuple labels, Ends ends, const Limits& limits, double min_confidence)
+        : model_(model), preprocessor_(preprocessor), taken_(std::move(taken)),
+          decision_(std::move(decision)), labels_(std::move(labels)), ends_(std::move(ends)), limits_(limits),
           min_confidence_(min_confidence), input_(model.net().input_len), logits_(model.net().classes) {
         if (preprocessor.core().points() != input_.size() || labels_.size() != logits_.size()) {
             throw py::value_error("model, preprocessor and labels do not fit together");
         }
     }
 
-    // -> Decision, a new reference; None where `counts`, `dark` or `shift_nm` are not what can be taken as it
-    // stands.
+    // -> Decision, a new reference.
     PyObject* decide(const py::handle& counts, const py::handle& dark, double shift_nm, float saturation,
                      const py::handle& distance_m) {
+        const Spectrum spectrum = as_it_stands(counts, dark);
+        if (spectrum.fits && std::isfinite(shift_nm)) {
+            return decide(spectrum, shift_nm, saturation, distance_m);
+        }
+        const py::object made = taken_(counts, dark, shift_nm);
+        if (made.is_none()) {
+            return refused("wrong_length", distance_m);
+        }
+        const auto [values, darkness] = made.cast<std::pair<py::object, py::object>>();
+        const Spectrum converted = as_it_stands(values, darkness);
+        if (!converted.fits) {
+            throw py::value_error("taken() gave what cannot be taken");
+        }
+        return decide(converted, shift_nm, saturation, distance_m);
+    }
+
+    std::pair<double, double> spent_s() const { return spent_s_; }
+
+private:
+    // Counts of one type, and the dark or null.
+    struct Spectrum {
+        const std::uint16_t* integers;
+        const float* reals;
+        const float* dark;
+        bool fits; // what was given is a spectrum that can be taken as it stands
+    };
+
+    Spectrum as_it_stands(const py::handle& counts, const py::handle& dark) const {
         const std::size_t channels = preprocessor_.core().channels();
         const auto* const integers = row_of<std::uint16_t>(counts, channels);
         const auto* const reals = integers != nullptr ? nullptr : row_of<float>(counts, channels);
         const auto* const darkness = dark.is_none() ? nullptr : row_of<float>(dark, channels);
-        if ((integers == nullptr && reals == nullptr) || (darkness == nullptr && !dark.is_none()) ||
-            !std::isfinite(shift_nm)) {
-            return py::none().release().ptr();
-        }
+        const bool fits =
+            (integers != nullptr || reals != nullptr) && (darkness != nullptr || dark.is_none());
+        return {integers, reals, darkness, fits};
+    }
+
+    PyObject* decide(const Spectrum& spectrum, double shift_nm, float saturation,
+                     const py::handle& distance_m) {
         const char* reason = nullptr;
         sedge_status status = SEDGE_OK;
         std::size_t index = 0;
-        std::vector<double> probabilities(logits_.size());
+        double few[kFewClasses]; // a cold malloc takes longer than all of them
+        std::vector<double> many(logits_.size() > kFewClasses ? logits_.size() : 0);
+        double* const probabilities = many.empty() ? few : many.data();
         {
             const WithoutGil released;
             const auto lock = preprocessor_.lock();
             Preprocessor& core = preprocessor_.core();
             const auto start = Steady::now();
             core.set_shift(shift_nm);
-            if (integers != nullptr) {
-                core.take(integers, darkness, saturation);
+            if (spectrum.integers != nullptr) {
+                core.take(spectrum.integers, spectrum.dark, saturation);
             } else {
-                core.take(reals, darkness, saturation);
+                core.take(spectrum.reals, spectrum.dark, saturation);
             }
             reason = unusable(core.report(), limits_);
             if (reason == nullptr) {
@@ -130,17 +164,16 @@ public:
                 spent_s_.second = seconds(Steady::now() - prepared);
                 const auto largest = std::max_element(logits_.begin(), logits_.end()); // the first of equals
                 index = static_cast<std::size_t>(largest - logits_.begin());
-                ends_.probabilities(logits_, probabilities.data());
+                ends_.probabilities(logits_, probabilities);
             }
         }
         model_.check_ran(status);
         if (reason != nullptr) {
-            const py::none none;
-            return decision(none, none, none, none, py::bool_(false), py::str(reason), distance_m);
+            return refused(reason, distance_m);
         }
-        const auto each = py::reinterpret_steal<py::object>(
-            checked(PyTuple_New(static_cast<Py_ssize_t>(probabilities.size()))));
-        for (std::size_t i = 0; i < probabilities.size(); ++i) {
+        const auto each =
+            py::reinterpret_steal<py::object>(checked(PyTuple_New(static_cast<Py_ssize_t>(logits_.size()))));
+        for (std::size_t i = 0; i < logits_.size(); ++i) {
             PyTuple_SET_ITEM(each.ptr(), static_cast<Py_ssize_t>(i),
                              checked(PyFloat_FromDouble(probabilities[i])));
         }
@@ -151,9 +184,12 @@ public:
                         sure ? py::handle(Py_None) : py::handle(low_confidence_), distance_m);
     }
 
-    std::pair<double, double> spent_s() const { return spent_s_; }
+    // Without the network.
+    PyObject* refused(const char* reason, const py::handle& distance_m) const {
+        const py::none none;
+        return decision(none, none, none, none, py::bool_(false), py::str(reason), distance_m);
+    }
 
-private:
     // `Decision(...)`, made as `tuple.__new__` makes it.
     template <typename... Fields>
     PyObject* decision(const Fields&... fields) const {
@@ -166,7 +202,8 @@ private:
 
     Model<Api>& model_;
     PreprocessorBinding& preprocessor_;
-    py::type decision_; // a named tuple
+    py::function taken_; // makes what does not fit into what does; None: it is of another length
+    py::type decision_;  // a named tuple
     py::tuple labels_;
     py::str low_confidence_{"low_confidence"};
     Ends ends_;
@@ -223,35 +260,35 @@ void bind_classifier(py::module_& module) {
     using Float32Classifier = Classifier<Float32, Float32Ends>;
     const auto keep_model = py::keep_alive<1, 2>();
     const auto keep_preprocessor = py::keep_alive<1, 3>();
-    bind_decide(py::class_<Int8Classifier>(module, "Classifier")
-                    .def(py::init([](Model<Int8>& model, PreprocessorBinding& preprocessor, py::type decision,
-                                     py::tuple labels, std::pair<float, std::int32_t> quantisation,
-                                     const py::handle& table, double min_contrast, double max_saturated,
-                                     double min_confidence) {
-                             const auto values =
-                                 require_array(table, "table", py::dtype::of<double>(), {256});
-                             const auto* data = static_cast<const double*>(values.data());
-                             return std::make_unique<Int8Classifier>(
-                                 model, preprocessor, std::move(decision), std::move(labels),
-                                 Int8Ends{quantisation, std::vector<double>(data, data + values.size())},
-                                 Limits{min_contrast, max_saturated}, min_confidence);
-                         }),
-                         keep_model, keep_preprocessor, py::arg("model"), py::arg("preprocessor"),
-                         py::arg("decision"), py::arg("labels"), py::arg("quantisation"), py::arg("table"),
-                         py::kw_only(), py::arg("min_contrast"), py::arg("max_saturated"),
-                         py::arg("min_confidence")));
-    bind_decide(py::class_<Float32Classifier>(module, "FloatClassifier")
-                    .def(py::init([](Model<Float32>& model, PreprocessorBinding& preprocessor,
-                                     py::type decision, py::tuple labels, double temperature,
-                                     double min_contrast, double max_saturated, double min_confidence) {
-                             return std::make_unique<Float32Classifier>(
-                                 model, preprocessor, std::move(decision), std::move(labels),
-                                 Float32Ends{temperature}, Limits{min_contrast, max_saturated},
-                                 min_confidence);
-                         }),
-                         keep_model, keep_preprocessor, py::arg("model"), py::arg("preprocessor"),
-                         py::arg("decision"), py::arg("labels"), py::arg("temperature"), py::kw_only(),
-                         py::arg("min_contrast"), py::arg("max_saturated"), py::arg("min_confidence")));
+    bind_decide(
+        py::class_<Int8Classifier>(module, "Classifier")
+            .def(py::init([](Model<Int8>& model, PreprocessorBinding& preprocessor, py::function taken,
+                             py::type decision, py::tuple labels, std::pair<float, std::int32_t> quantisation,
+                             const py::handle& table, double min_contrast, double max_saturated,
+                             double min_confidence) {
+                     const auto values = require_array(table, "table", py::dtype::of<double>(), {256});
+                     const auto* data = static_cast<const double*>(values.data());
+                     return std::make_unique<Int8Classifier>(
+                         model, preprocessor, std::move(taken), std::move(decision), std::move(labels),
+                         Int8Ends{quantisation, std::vector<double>(data, data + values.size())},
+                         Limits{min_contrast, max_saturated}, min_confidence);
+                 }),
+                 keep_model, keep_preprocessor, py::arg("model"), py::arg("preprocessor"), py::arg("taken"),
+                 py::arg("decision"), py::arg("labels"), py::arg("quantisation"), py::arg("table"),
+                 py::kw_only(), py::arg("min_contrast"), py::arg("max_saturated"),
+                 py::arg("min_confidence")));
+    bind_decide(
+        py::class_<Float32Classifier>(module, "FloatClassifier")
+            .def(py::init([](Model<Float32>& model, PreprocessorBinding& preprocessor, py::function taken,
+                             py::type decision, py::tuple labels, double temperature, double min_contrast,
+                             double max_saturated, double min_confidence) {
+                     return std::make_unique<Float32Classifier>(
+                         model, preprocessor, std::move(taken), std::move(decision), std::move(labels),
+                         Float32Ends{temperature}, Limits{min_contrast, max_saturated}, min_confidence);
+                 }),
+                 keep_model, keep_preprocessor, py::arg("model"), py::arg("preprocessor"), py::arg("taken"),
+                 py::arg("decision"), py::arg("labels"), py::arg("temperature"), py::kw_only(),
+                 py::arg("min_contrast"), py::arg("max_saturated"), py::arg("min_confidence")));
 }
 
 } // namespace sedge

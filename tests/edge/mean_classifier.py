@@ -25,14 +25,14 @@ class MeanClassifier:
     def leave_out(self, bad: np.ndarray) -> None:
         pass
 
-    def classify(
+    def decide(
         self,
         counts: np.ndarray,
         dark: np.ndarray | None,
-        *,
+        shift_nm: float,
         saturation: float | None,
         distance_m: float,
-        shift_nm: float = 0.0,
+        /,
     ) -> Decision:
         time.sleep(self.delay_s)
         if counts[0] == 666:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libsedge.bundle import Bundle
-from libsedge.classifier import REASONS, Classifier, Decision, exp_table, real_softmax, softmax
+from libsedge.classifier import REASONS, Classifier, Decision, _taken, exp_table, real_softmax, softmax
 from libsedge.errors import AxisError, SpectrumError, UnknownIsaError
 from libsedge.preprocess import Preprocessor
 
@@ -124,35 +124,46 @@ def test_every_reason(opened: Bundle, classifier: Classifier) -> None:
     ids=["float64", "big-endian", "strided", "unaligned", "list"],
 )
 def test_a_spectrum_in_any_form_is_the_same_spectrum(
-    opened: Bundle, classifier: Classifier, change: Any
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
     """The compiled way takes nothing but what a source hands over; what it leaves is converted, then decided."""
-    row = plasma(1)[0]
-    core = classifier._core
-    assert core is not None
-    assert core.decide(change(row), None, 0.0, None, 2.0) is None
-    plain = core.decide(row, None, 0.0, None, 2.0)
-    assert plain is not None
+    asked: list[Any] = []
+
+    def taken(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return _taken(*arguments)
+
+    monkeypatch.setattr("libsedge.classifier._taken", taken)
+    row, classifier = plasma(1)[0], Classifier(opened).bind(AXIS)
+    plain = classifier.decide(row, None, 0.0, None, 2.0)
     assert isinstance(plain, Decision)
     assert plain.label is not None
-    assert classifier.classify(change(row), distance_m=2.0) == plain
+    assert not asked
+    assert classifier.decide(change(row), None, 0.0, None, 2.0) == plain
+    assert len(asked) == 1
 
 
 def test_the_compiled_way_refuses_what_it_cannot_take(classifier: Classifier) -> None:
-    row, core = plasma(1)[0], classifier._core
-    assert core is not None
-    assert core.decide(row[:-1], None, 0.0, None, 1.0) is None
-    assert core.decide(row, np.zeros(3, np.float32), 0.0, None, 1.0) is None
-    assert core.decide(row, None, math.inf, None, 1.0) is None
+    row, decide = plasma(1)[0], classifier.decide
+    short = decide(row[:-1], None, 0.0, None, 1.0)
+    assert short == Decision(None, None, None, None, False, "wrong_length", 1.0)
+    with pytest.raises(SpectrumError, match="dark"):
+        decide(row, np.zeros(3, np.float32), 0.0, None, 1.0)
+    with pytest.raises(SpectrumError, match="shift_nm"):
+        decide(row, None, math.inf, None, 1.0)
     with pytest.raises(TypeError):
-        core.decide(row, None, "far", None, 1.0)  # type: ignore[arg-type]
+        decide(row, None, "far", None, 1.0)
     with pytest.raises(TypeError):
-        core.decide(row)  # type: ignore[call-arg]
+        decide(row)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("libsedge.classifier._taken", lambda _, *unchanged: unchanged[:2])
+        with pytest.raises(RuntimeError, match="cannot be taken"):
+            Classifier(classifier.bundle).bind(AXIS).decide(list(row), None, 0.0, None, 1.0)
 
 
 def test_a_kept_decide_keeps_all_that_it_needs(opened: Bundle) -> None:
     row = plasma(1)[0]
-    decide = Classifier(opened).bind(AXIS)._core.decide  # type: ignore[union-attr]
+    decide = Classifier(opened).bind(AXIS).decide
     gc.collect()
     assert decide(row, None, 0.0, None, 1.0) == Classifier(opened).bind(AXIS).classify(row, distance_m=1.0)
 

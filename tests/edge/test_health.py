@@ -56,16 +56,16 @@ class Feed(Source):
 
 
 class Stuck(MeanClassifier):
-    """Hangs in `classify` while it is told to."""
+    """Hangs in `decide` while it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hang = threading.Event()
 
-    def classify(self, *arguments: Any, **named: Any) -> Any:
+    def decide(self, *arguments: Any) -> Any:
         while self.hang.is_set():
             time.sleep(0.01)
-        return super().classify(*arguments, **named)
+        return super().decide(*arguments)
 
 
 class Running:

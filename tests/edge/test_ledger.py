@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libsedge.ledger import IntervalSet, Key, Ledger, LedgerError
+from libsedge.ledger import EpochCount, IntervalSet, Key, Ledger, LedgerError
 
 ENDS = ("journaled", "unjournaled", "rejected", "shed")
 
@@ -142,12 +144,57 @@ def test_measured_frames_that_vanish_are_unaccounted() -> None:
     for sequence in range(3):
         with ledger.lock:
             ledger.receive(Key(1, 0, sequence))
+            ledger.hand_on()
             held.append(Key(1, 0, sequence))
     ledger.check()
     del held[1]  # negative control: one frame lost between two places
     assert ledger.unaccounted == 1
     with pytest.raises(LedgerError, match="unaccounted = 1"):
         ledger.check()
+
+
+@pytest.mark.parametrize("moment", ["settle", "measure"])
+def test_a_frame_may_come_while_somebody_looks(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """`follows` takes no lock, so it may come between any two steps of who holds it."""
+    numbers, extend = itertools.count(1), EpochCount.extend
+
+    def come() -> int:
+        assert ledger.follows(1, 0, next(numbers))
+        return 0
+
+    def settle(epoch: EpochCount, count: int) -> None:
+        extend(epoch, count)
+        come()
+
+    ledger = Ledger(measure=come if moment == "measure" else lambda: 0)
+    ledger.receive(Key(1, 0, 0))
+    come()
+    if moment == "settle":
+        monkeypatch.setattr(EpochCount, "extend", settle)
+    for _ in range(5):
+        ledger.check()
+        summary = ledger.summary()
+        assert summary["received"] == summary["in_flight"] == summary["streams"][0]["unique"]
+    monkeypatch.undo()
+    ledger.measure = lambda: 0
+    came = next(numbers)
+    assert came > 8
+    assert ledger.received == ledger.in_flight == came
+    assert ledger.epochs[1, 0].expected == came
+
+
+def test_only_the_next_frame_follows() -> None:
+    ledger = Ledger()
+    assert not ledger.follows(1, 0, 0)  # the first of all
+    assert not ledger.receive(Key(1, 0, 5))
+    for wrong in ((1, 0, 5), (1, 0, 7), (1, 1, 6), (2, 0, 6)):
+        assert not ledger.follows(*wrong)
+    assert ledger.received == 1
+    assert ledger.follows(1, 0, 6)
+    assert ledger.receive(Key(1, 0, 6))  # a duplicate
+    assert ledger.follows(1, 0, 7)
+    assert ledger.received == 4
+    assert ledger.epochs[1, 0].row()["unique"] == 3
 
 
 def test_a_frame_that_never_ends_is_red_at_the_end() -> None:

@@ -266,7 +266,7 @@ def test_fault_of_the_source_or_the_program_is_raised_not_swallowed(journal: Jou
     assert len(journal) == 1
 
     class Bug(MeanClassifier):
-        def classify(self, *arguments: object, **more: object) -> Decision:
+        def decide(self, *arguments: object) -> Decision:
             raise ZeroDivisionError
 
     source = ListSource((frame(i) for i in range(1, 500)), endless=True)

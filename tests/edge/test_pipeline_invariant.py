@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def test_negative_control_frame_lost_in_the_hand(journal: Journal) -> None:
     class Forgetful(Pipeline):
         def _keep(self, item: Item, record: Record | None) -> None:
             if item.key.sequence == 10:
-                self._in_hand = 0
+                self.ledger.hand_on()
             else:
                 super()._keep(item, record)
 
@@ -115,10 +116,25 @@ def test_the_reader_decides_no_more_than_the_queue_holds(tmp_path: Path) -> None
     journal.close()
 
 
-def test_invariant_holds_at_every_moment(journal: Journal) -> None:
-    """Another thread checks the ledger all the time, under every kind of end."""
-    frames = [frame(i // 2, channels=CHANNELS + (i % 7 == 0), stream=5 + (i % 11 == 0)) for i in range(3000)]
-    pipeline = Pipeline(ListSource(frames), MeanClassifier(), journal, policy="drop-oldest", capacity=3)
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads change as often as they may."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize("policy", ["drop-oldest", "block"])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_invariant_holds_at_every_moment(journal: Journal, policy: str, copies: int) -> None:
+    """Another thread checks the ledger all the time, under every kind of end; frames that follow one another take no
+    lock where they are received."""
+    frames = [
+        frame(i // copies, channels=CHANNELS + (i % 7 == 0), stream=5 + (i % 11 == 0)) for i in range(3000)
+    ]
+    pipeline = Pipeline(ListSource(frames), MeanClassifier(), journal, policy=policy, capacity=3)
     done, checks, errors = threading.Event(), [0], []
 
     def watch() -> None:

@@ -28,11 +28,11 @@ class Failing(Named):
         super().__init__(digest)
         self.after, self.calls = after, 0
 
-    def classify(self, *arguments: Any, **named: Any) -> Decision:
+    def decide(self, *arguments: Any) -> Decision:
         self.calls += 1
         if self.calls > self.after:
             raise SpectrumError("on purpose")
-        return super().classify(*arguments, **named)
+        return super().decide(*arguments)
 
 
 class Trial:
@@ -141,9 +141,9 @@ def test_errors_now_and_then_are_no_failure(store: ModelStore, tmp_path: Path, t
     """Negative control: two in a row, again and again, are not three."""
 
     class Stumbling(Failing):
-        def classify(self, *arguments: Any, **named: Any) -> Decision:
+        def decide(self, *arguments: Any) -> Decision:
             self.after = self.calls + (self.calls % 3 == 0)  # the call after every third works
-            return super().classify(*arguments, **named)
+            return super().decide(*arguments)
 
     trial = Trial(store, tmp_path / "t.db", Stumbling("new"), 0)
     trials.append(trial)

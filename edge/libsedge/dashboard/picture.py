@@ -56,12 +56,9 @@ def picture(pipeline: Pipeline, tap: Tap) -> bytes:
     ledger = pipeline.ledger
     latest, recent = tap.take()
     with ledger.lock:  # one moment: the counts add up
-        counts: dict[str, Any] = {
-            name: getattr(ledger, name) for name in ("received", "journaled", "unjournaled", "duplicate")
-        }
-        counts |= {"rejected": dict(ledger.rejected), "shed": dict(ledger.shed)}
-        counts |= {"in_flight": ledger.in_flight, "unaccounted": ledger.unaccounted}
-        counts["gaps"] = sum(epoch.gaps for epoch in ledger.epochs.values())
+        counts = ledger.summary()
+        del counts["forgotten_epochs"]
+        counts["gaps"] = sum(stream["gaps"] for stream in counts.pop("streams"))
         queued = len(pipeline.queue)
     head: dict[str, Any] = {
         "kind": "picture",
