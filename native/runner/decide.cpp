@@ -22,6 +22,17 @@ PreprocessSpec spec_of(const Constants& c) {
     return spec;
 }
 
+// The payload where it stands, as an array of `Value`; null where this machine cannot read it so.
+template <typename Value>
+const Value* in_place(const FrameView& frame) {
+    const std::uint16_t one = 1;
+    std::uint8_t first;
+    std::memcpy(&first, &one, 1);
+    const bool little_endian = first == 1;
+    const bool aligned = reinterpret_cast<std::uintptr_t>(frame.payload) % alignof(Value) == 0;
+    return little_endian && aligned ? reinterpret_cast<const Value*>(frame.payload) : nullptr;
+}
+
 // The payload's values as float32, whatever this machine's byte order; exact for uint16.
 void to_float(const FrameView& frame, float* out) {
     const std::uint8_t* p = frame.payload;
@@ -144,13 +155,20 @@ const char* Decider::check_corrections() const {
 
 Decision Decider::decide(const FrameView& frame) {
     const std::uint64_t start = now_ns();
-    to_float(frame, counts_.data());
+    const auto* integers = frame.dtype == FrameDtype::uint16 ? in_place<std::uint16_t>(frame) : nullptr;
     const float* dark = has_dark_ ? dark_.data() : nullptr;
+    if (corrections_.follow_drift || integers == nullptr) {
+        to_float(frame, counts_.data());
+    }
     if (corrections_.follow_drift) {
         drift_.look(counts_.data());
     }
     preprocessor_.set_shift(drift_.shift_nm());
-    preprocessor_.take(counts_.data(), dark, constants_.saturation);
+    if (integers != nullptr) {
+        preprocessor_.take(integers, dark, constants_.saturation);
+    } else {
+        preprocessor_.take(counts_.data(), dark, constants_.saturation);
+    }
     Decision decision{};
     decision.reason = unusable(preprocessor_.report(), limits_);
     if (decision.reason != nullptr) {
