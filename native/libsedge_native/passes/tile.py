@@ -50,7 +50,7 @@ VECTOR_ISAS: dict[str, VectorIsa] = {
     "i8mm": VectorIsa("i8mm", 4, {1: 12, 2: 8, 4: 6}, byte_offset=0, slides="pairs"),
     "neondot": VectorIsa("neondot", 4, {1: 12, 2: 8, 4: 6}, byte_offset=0, slides="lanes"),
     "neon": VectorIsa("neon", 4, {1: 12, 2: 8, 4: 4}, "halves", byte_offset=0, slides="quads"),
-    "mve": VectorIsa("mve", 1, {1: 4}, byte_offset=0),
+    "mve": VectorIsa("mve", 1, {1: 16}, byte_offset=0),  # sums in memory, four accumulators at a time
     "smlad": VectorIsa("smlad", 1, {1: 4, 2: 2}, byte_offset=0),
     "armv7neon": VectorIsa("armv7neon", 4, {1: 6, 2: 4}, "halves", byte_offset=0),
 }

@@ -1,5 +1,5 @@
 /* The M-profile vector extension (Helium) of Cortex-M55 and M85: sixteen products of int8 and their sum an
- * instruction (vmladava). */
+ * instruction (vmladava), four results requantised together. Not for parts whose Helium has no floats. */
 #ifndef LIBSEDGE_MVE_H
 #define LIBSEDGE_MVE_H
 
@@ -8,7 +8,7 @@
 
 #include "requantise.h"
 
-#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 #define SEDGE_HAVE_mve 1
 
 #include <arm_acle.h>
