@@ -111,7 +111,8 @@ class JournalReader:
         self.path = Path(path)
         self.damaged = 0
         if not self.path.is_file():
-            raise JournalError("does not exist", file=self.path)
+            why = "is not a regular file" if self.path.exists() else "does not exist"
+            raise JournalError(why, file=self.path)
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)
         self._db.text_factory = lambda data: data.decode("utf-8", "surrogateescape")

@@ -178,4 +178,4 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
         os.replace(temporary, path)
     except OSError as why:
         temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot be written: {why}", file=path) from why
+        raise ConfigError(f"cannot be written: {why.strerror}", file=path) from why

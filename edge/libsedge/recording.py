@@ -130,6 +130,8 @@ def _dataset(
 def is_recording(path: Path) -> bool:
     """True for an HDF5 file that says so; False for everything else, and where h5py is not installed."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return False
         h5py = _h5py()
         with h5py.File(path, "r") as file:
             return bool(file.attrs.get("format") == FORMAT)

@@ -214,6 +214,9 @@ bool Input::read_some(Stream& stream, std::size_t* bytes) {
         *bytes = 1;
         return true;
     }
+    if (n < 0 && !listens()) {
+        broken_ = errno;
+    }
     stream.finished = true;
     stream.reader->finish();
     return true;

@@ -53,6 +53,7 @@ public:
     void cut_off();
 
     double turned_at() const { return turned_at_; } // when the last wait ended
+    int broken() const { return broken_; }          // errno, where standard input could not be read on
 
     const Numbers& numbers() const { return numbers_; }
     const Counts& counts() const { return counts_; } // of all streams so far
@@ -120,6 +121,7 @@ private:
     SerialLine line_;
     double try_at_ = 0.0; // when a device that is away is opened again
     bool ended_ = false;
+    int broken_ = 0;
     double turned_at_;
     Numbers numbers_{};
     Counts counts_{};

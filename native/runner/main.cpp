@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <sys/auxv.h>
 #include <unistd.h>
 
@@ -43,6 +44,10 @@ public:
             last_frame = ledger_.received() != before ? now : last_frame;
             go_on = go_on && !(options_.count != 0 && ledger_.received() >= options_.count) &&
                     !(options_.idle_exit_s > 0.0 && now - last_frame > options_.idle_exit_s);
+        }
+        if (input_.broken() != 0 && fault_ == nullptr) {
+            fault_ = std::strerror(input_.broken());
+            std::fprintf(stderr, "error: standard input cannot be read: %s\n", fault_);
         }
         if (options_.count == 0 || ledger_.received() < options_.count) {
             input_.cut_off();
@@ -143,7 +148,7 @@ Ledger ledger;
 int run(int argc, char** argv) {
     Options options;
     const int wrong = parse(argc, argv, &options);
-    if (wrong != 0) {
+    if (wrong != 0 || options.help) {
         return wrong;
     }
     FrameKey key;
@@ -186,6 +191,7 @@ int run(int argc, char** argv) {
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN); // an output at its size limit refuses lines like a full disk
     if (runner.input().address()[0] != '\0') {
         std::fprintf(stderr, "listening on %s\n", runner.input().address());
     }

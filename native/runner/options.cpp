@@ -60,6 +60,10 @@ int parse(int argc, char** argv, Options* options) {
             options->times = true;
             continue;
         }
+        if (std::strcmp(name, "--help") == 0 || std::strcmp(name, "-h") == 0) {
+            options->help = true;
+            return std::fputs(kUsage, stdout) < 0 || std::fflush(stdout) != 0 ? kExitFault : 0;
+        }
         if (std::strcmp(name, "--check") == 0) {
             options->check = true;
             continue;
@@ -101,8 +105,12 @@ int parse(int argc, char** argv, Options* options) {
             std::fputs(kUsage, stderr);
             return mistake(name, "no such option");
         }
+        if (value == nullptr) {
+            return mistake(name, "needs a value");
+        }
         if (!good) {
-            return mistake(name, value == nullptr ? "needs a value" : "the value is out of its range");
+            std::fprintf(stderr, "error: %s = '%s': the value is out of its range\n", name, value);
+            return kExitMistake;
         }
     }
     if (options->min_epoch != 0 && options->hmac_key == nullptr) {

@@ -20,6 +20,7 @@ struct Options {
     unsigned long long max_channels = kFrameMaxChannels;
     double idle_exit_s = 0.0; // 0 = never
     double idle_s = 10.0;
+    bool help = false; // the usage was printed: nothing else is wanted
     bool check = false;
     bool times = false;
     Corrections corrections;

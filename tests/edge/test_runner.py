@@ -364,7 +364,41 @@ def test_mistakes_are_one_line_and_exit_code_2(program: Path) -> None:
         assert (ours.code, ours.stderr.count("\n")) == (2, 1), (arguments, ours.stderr)
         assert ours.stderr.startswith("error: ")
     assert "no such option" in run_stdin(program, b"", "--help-me").stderr
+    assert "--count = '0'" in run_stdin(program, b"", "--count", "0").stderr
     busy.close()
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_no_mistake(program: Path, option: str) -> None:
+    done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: libsedge-run")
+
+
+def test_an_output_at_its_size_limit_is_a_full_disk(program: Path, tmp_path: Path) -> None:
+    """The kernel's signal for it would end the program without an account."""
+    with open(tmp_path / "lines.jsonl", "wb") as out:
+        done = subprocess.run(
+            ["prlimit", "--fsize=2000", program],
+            input=light(40),
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=30,
+        )
+    told = said(done.returncode, done.stderr.strip(), b"")  # behind the end of the torn line
+    assert told.code == 3
+    assert told.account["reported"] > 0
+    assert told.account["unreported"] > 0
+    assert told.account["reported"] + told.account["unreported"] == 40
+
+
+def test_an_input_that_cannot_be_read_is_no_end(program: Path, tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    done = subprocess.run([program], stdin=folder, capture_output=True, text=True, check=False, timeout=30)
+    os.close(folder)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: standard input cannot be read: Is a directory")
 
 
 def test_the_environment_demands_an_instruction_set(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from libsedge.errors import ConfigError, FileFormatError, SourceError
+from libsedge.errors import ConfigError, FileFormatError, JournalError, SourceError
 from libsedge.journal import Record
+from libsedge.journal_reader import JournalReader
 from libsedge.ledger import Key
 from libsedge.sinks import open_sink
 from libsedge.sinks.jsonl import JsonLines, export_jsonl, read_jsonl
@@ -126,6 +128,19 @@ def test_damaged_store_and_text_are_typed_errors(tmp_path: Path) -> None:
     text.write_text("no spectra in here\n")
     with pytest.raises(FileFormatError, match=r"notes\.txt"):
         open_spectra(text)
+
+
+def test_a_pipe_or_device_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening a pipe waits until somebody writes to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(FileFormatError, match=f"{path}: is not a regular file"):
+            open_source(f"replay:{path}")
+        with pytest.raises(FileFormatError, match="is not a regular file"):
+            open_spectra(path)
+        with pytest.raises(JournalError, match="is not a regular file"):
+            JournalReader(path)
 
 
 def test_file_of_another_format_goes_through_the_host_readers(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ class SpectraFile:
 
 
 def _is_store(path: Path) -> bool:
-    """True for a spectra store, and for any HDF5 file that only `StoreReader` can say more about."""
+    """True for a spectra store, and for any HDF5 file that only `StoreReader` can say more about. FileFormatError for a
+    pipe, which opening would wait for, or a device."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileFormatError("is not a regular file", file=path)
     with open(path, "rb") as stream:
         if stream.read(8) != _HDF5:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,9 @@ def formats() -> list[tuple[str, str]]:
 def find(path: Pathish) -> Reader | None:
     """The reader that knows the file's content, or None; `FileFormatError` where it cannot be read at all."""
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its other end
+            raise FileFormatError("is not a regular file", file=path)
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
