@@ -14,6 +14,9 @@ namespace sedge {
 // Partial sums: element i belongs to lane i % kLanes.
 constexpr std::size_t kLanes = 16;
 
+// The contrast takes its median and its noise from every so many-th pixel.
+constexpr std::size_t kEvery = 4;
+
 // What subtracting the dark finds out on the way.
 struct Subtracted {
     std::size_t valid;     // pixels that are unmasked, finite and not too large
@@ -24,7 +27,7 @@ struct Subtracted {
 struct PixelLoops {
     const char* name;
     // values[i] = counts[i] - dark[i] (dark may be null, and so may a mask that is all ones); 0 and not valid
-    // where mask[i] is 0 or |value| > largest or NaN.
+    // where mask[i] is 0 or |value| > largest or NaN. `valid` is written where not every pixel is.
     Subtracted (*subtract)(const float* counts, const float* dark, const std::uint8_t* mask, std::size_t size,
                            float largest, float saturation, float* values, std::uint8_t* valid);
     // The same of integers.
@@ -41,6 +44,10 @@ struct PixelLoops {
     // cannot change the result.
     void (*scale_and_quantise)(const float* values, std::size_t size, float divisor, bool root, float step,
                                std::int32_t zero_point, std::int8_t* out);
+    // out[i] = values[kEvery * i], and the |values[kEvery * i + 1] - values[kEvery * i]|, as many as there
+    // are; returns how many.
+    std::size_t (*pick)(const float* values, std::size_t size, float* out);
+    std::size_t (*pick_steps)(const float* values, std::size_t size, float* out);
     // Sortable keys of finite floats: a < b as floats gives key(a) <= key(b). The upper 16 bits.
     void (*keys)(const float* values, std::size_t size, std::int16_t* out);
     // How many keys are below one.
@@ -56,8 +63,10 @@ struct PixelLoops {
     void (*subtract_from)(float* values, const float* other, std::size_t size);
     // out[i] = values[left[i]] + fraction[i] * (values[left[i] + 1] - values[left[i]]); left does not
     // decrease, and left[i] + 1 < channels
-    void (*interpolate)(const float* values, std::size_t channels, const std::uint32_t* left,
+    void (*interpolate)(const float* values, std::size_t channels, const std::uint16_t* left,
                         const float* fraction, std::size_t size, float* out);
+    void (*interpolate_wide)(const float* values, std::size_t channels, const std::uint32_t* left,
+                             const float* fraction, std::size_t size, float* out);
 };
 
 // Those in use: the fastest that this machine runs.

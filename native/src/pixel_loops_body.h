@@ -68,6 +68,7 @@ SEDGE_LOOP Subtracted subtract_any(const Count* counts, const float* dark, const
                                    std::uint8_t* valid) {
     double lanes[kLanes] = {};
     Subtracted found = {0, 0, 0.0};
+    bool all = mask == nullptr; // so far every pixel is valid, and `valid` is not written
     for (std::size_t from = 0; from < size;
          from += kBlock) { // what a loop leaves in the cache serves the next
         const std::size_t some = size - from < kBlock ? size - from : kBlock;
@@ -81,12 +82,16 @@ SEDGE_LOOP Subtracted subtract_any(const Count* counts, const float* dark, const
             subtract_block<Count, true>(in, dark + from, some, largest, saturation, out, &unusable,
                                         &saturated);
         }
-        if (mask == nullptr) {
-            std::memset(valid + from, 1, some);
-        } else {
-            std::memcpy(valid + from, mask + from, some);
+        if (all && unusable != 0) {
+            std::memset(valid, 1, from);
+            all = false;
         }
-        if (mask != nullptr || unusable != 0) {
+        if (!all) {
+            if (mask == nullptr) {
+                std::memset(valid + from, 1, some);
+            } else {
+                std::memcpy(valid + from, mask + from, some);
+            }
             leave_out<Count>(in, some, largest, saturation, out, valid + from, &unusable, &saturated);
         }
         found.valid += some - unusable;
@@ -202,6 +207,22 @@ SEDGE_LOOP void scale_and_quantise(const float* values, std::size_t size, float 
     }
 }
 
+SEDGE_LOOP std::size_t pick(const float* values, std::size_t size, float* __restrict out) {
+    const std::size_t count = (size + kEvery - 1) / kEvery;
+    for (std::size_t i = 0; i < count; ++i) {
+        out[i] = values[kEvery * i];
+    }
+    return count;
+}
+
+SEDGE_LOOP std::size_t pick_steps(const float* values, std::size_t size, float* __restrict out) {
+    const std::size_t count = (size + kEvery - 2) / kEvery; // kEvery * (count - 1) + 1 < size
+    for (std::size_t i = 0; i < count; ++i) {
+        out[i] = std::fabs(values[kEvery * i + 1] - values[kEvery * i]);
+    }
+    return count;
+}
+
 SEDGE_LOOP void keys(const float* values, std::size_t size, std::int16_t* __restrict out) {
     for (std::size_t i = 0; i < size; ++i) {
         const float value = values[i] + 0.0f; // no negative zero
@@ -261,7 +282,8 @@ SEDGE_LOOP std::size_t collect(const float* values, std::size_t size, float low,
 }
 #endif
 
-SEDGE_LOOP void interpolate_some(const float* values, const std::uint32_t* left, const float* fraction,
+template <typename Index>
+SEDGE_LOOP void interpolate_some(const float* values, const Index* left, const float* fraction,
                                  std::size_t size, float* __restrict out) {
     for (std::size_t i = 0; i < size; ++i) {
         const float a = values[left[i]];
@@ -273,20 +295,29 @@ SEDGE_LOOP void interpolate_some(const float* values, const std::uint32_t* left,
 #ifdef SEDGE_AVX512
 // Sixteen grid points lie within 32 pixels as a rule: these are loaded as they stand and permuted, not
 // gathered.
-SEDGE_LOOP void interpolate(const float* values, std::size_t channels, const std::uint32_t* left,
-                            const float* fraction, std::size_t size, float* __restrict out) {
+SEDGE_LOOP __m512i load_indices(const std::uint16_t* left) {
+    // Masked, by all: the unmasked one warns of an uninitialised value (GCC 12).
+    const __m256i some = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(left));
+    return _mm512_maskz_cvtepu16_epi32(__mmask16{0xffff}, some);
+}
+
+SEDGE_LOOP __m512i load_indices(const std::uint32_t* left) { return _mm512_loadu_si512(left); }
+
+template <typename Index>
+SEDGE_LOOP void interpolate_any(const float* values, std::size_t channels, const Index* left,
+                                const float* fraction, std::size_t size, float* __restrict out) {
     const __m512i one = _mm512_set1_epi32(1);
     std::size_t i = 0;
     for (; i + 16 <= size; i += 16) {
-        const std::uint32_t first = left[i];
+        const std::size_t first = left[i];
         if (left[i + 15] - first > 30 || first + 32 > channels) {
             interpolate_some(values, left + i, fraction + i, 16, out + i);
             continue;
         }
         const __m512 low = _mm512_loadu_ps(values + first);
         const __m512 high = _mm512_loadu_ps(values + first + 16);
-        const __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(left + i),
-                                            _mm512_set1_epi32(static_cast<std::int32_t>(first)));
+        const __m512i at =
+            _mm512_sub_epi32(load_indices(left + i), _mm512_set1_epi32(static_cast<std::int32_t>(first)));
         const __m512 a = _mm512_permutex2var_ps(low, at, high);
         const __m512 b = _mm512_permutex2var_ps(low, _mm512_add_epi32(at, one), high);
         const __m512 part = _mm512_mul_ps(_mm512_loadu_ps(fraction + i), _mm512_sub_ps(b, a));
@@ -295,11 +326,22 @@ SEDGE_LOOP void interpolate(const float* values, std::size_t channels, const std
     interpolate_some(values, left + i, fraction + i, size - i, out + i);
 }
 #else
-SEDGE_LOOP void interpolate(const float* values, std::size_t, const std::uint32_t* left,
-                            const float* fraction, std::size_t size, float* __restrict out) {
+template <typename Index>
+SEDGE_LOOP void interpolate_any(const float* values, std::size_t, const Index* left, const float* fraction,
+                                std::size_t size, float* __restrict out) {
     interpolate_some(values, left, fraction, size, out);
 }
 #endif
+
+SEDGE_LOOP void interpolate(const float* values, std::size_t channels, const std::uint16_t* left,
+                            const float* fraction, std::size_t size, float* out) {
+    interpolate_any(values, channels, left, fraction, size, out);
+}
+
+SEDGE_LOOP void interpolate_wide(const float* values, std::size_t channels, const std::uint32_t* left,
+                                 const float* fraction, std::size_t size, float* out) {
+    interpolate_any(values, channels, left, fraction, size, out);
+}
 
 SEDGE_LOOP void convolve(const float* values, const float* weights, std::size_t window, std::size_t size,
                          float* __restrict out) {
@@ -331,6 +373,7 @@ SEDGE_LOOP void subtract_from(float* values, const float* other, std::size_t siz
     }
 }
 
-constexpr PixelLoops kLoops = {SEDGE_NAME,         subtract,   subtract_u16, sum,     scale,    quantise,
-                               scale_and_quantise, keys,       below,        collect, convolve, clip,
-                               subtract_from,      interpolate};
+constexpr PixelLoops kLoops = {
+    SEDGE_NAME,         subtract, subtract_u16,  sum,         scale,           quantise,
+    scale_and_quantise, pick,     pick_steps,    keys,        below,           collect,
+    convolve,           clip,     subtract_from, interpolate, interpolate_wide};

@@ -33,8 +33,9 @@ std::size_t count_set(const std::uint8_t* flags, std::size_t size) { // each 0 o
 Preprocessor::Preprocessor(PreprocessSpec spec)
     : mask_(std::move(spec.mask)), segment_points_(std::move(spec.segment_points)),
       compress_sqrt_(spec.compress_sqrt), resampler_(std::move(spec.wavelength_nm), std::move(spec.grid_nm)),
-      divisors_(segment_points_.size()), values_(channels()), valid_(channels()), resampled_(points()),
-      grid_valid_(points()), pixels_(channels()), picked_(channels()), statistics_(channels()) {
+      inside_(segment_points_.size()), divisors_(segment_points_.size()), values_(channels()),
+      valid_(channels()), resampled_(points()), grid_valid_(points()), pixels_(channels()),
+      picked_(channels()), statistics_(channels()) {
     wanted_ = count_set(mask_.data(), mask_.size());
     if (spec.smooth_window > 0 || spec.snip_half_window > 0) {
         measured_.resize(channels());
@@ -44,6 +45,15 @@ Preprocessor::Preprocessor(PreprocessSpec spec)
     }
     if (spec.snip_half_window > 0) {
         continuum_.emplace(spec.snip_half_window, channels());
+    }
+    count_inside();
+}
+
+void Preprocessor::count_inside() {
+    const std::uint8_t* inside = resampler_.inside();
+    for (std::size_t segment = 0; segment < segment_points_.size(); ++segment) {
+        inside_[segment] = count_set(inside, segment_points_[segment]);
+        inside += segment_points_[segment];
     }
 }
 
@@ -65,7 +75,11 @@ void Preprocessor::take(const std::uint16_t* counts, const float* dark, float sa
 }
 
 void Preprocessor::finish_taking() {
+    const bool all_valid = subtracted_.valid == channels();
     if (smoother_ || continuum_) {
+        if (all_valid) {
+            std::fill(valid_.begin(), valid_.end(), std::uint8_t{1});
+        }
         // The quality of a spectrum is that of what was measured.
         std::copy(values_.begin(), values_.end(), measured_.begin());
     }
@@ -75,7 +89,7 @@ void Preprocessor::finish_taking() {
     if (continuum_) {
         continuum_->run(values_.data(), valid_.data(), channels());
     }
-    if (subtracted_.valid == channels()) {
+    if (all_valid) {
         resampler_.run_all(values_.data(), resampled_.data());
     } else {
         resampler_.run(values_.data(), valid_.data(), resampled_.data(), grid_valid_.data());
@@ -84,7 +98,7 @@ void Preprocessor::finish_taking() {
     std::size_t at = 0;
     for (std::size_t segment = 0; segment < segment_points_.size(); ++segment) {
         const std::size_t size = segment_points_[segment];
-        const std::size_t count = count_set(grid_valid() + at, size);
+        const std::size_t count = all_valid ? inside_[segment] : count_set(grid_valid_.data() + at, size);
         divisors_[segment] = divisor_of(resampled_.data() + at, size, count);
         valid_points_ += count;
         at += size;
@@ -133,9 +147,7 @@ double Preprocessor::contrast() {
     const float* pixels = values + first;
     if (subtracted_.valid == channels()) {
         size = last - first;
-        for (std::size_t i = 0; i + 1 < size; i += kEvery) {
-            picked_[pairs++] = std::fabs(pixels[i + 1] - pixels[i]);
-        }
+        pairs = pixel_loops().pick_steps(pixels, size, picked_.data());
     } else {
         std::size_t neighbours = 0;
         for (std::size_t i = first; i < last; ++i) {
@@ -153,10 +165,7 @@ double Preprocessor::contrast() {
     }
     const float middle = statistics_.at(picked_.data(), pairs, (pairs - 1) / 2);
     const double noise = 1.4826 * static_cast<double>(middle) / std::sqrt(2.0);
-    std::size_t some = 0;
-    for (std::size_t i = 0; i < size; i += kEvery) {
-        picked_[some++] = pixels[i];
-    }
+    const std::size_t some = pixel_loops().pick(pixels, size, picked_.data());
     const double median = static_cast<double>(statistics_.at(picked_.data(), some, (some - 1) / 2));
     const double high = static_cast<double>(statistics_.near_top(pixels, size, (size - 1) * 995 / 1000));
     const double height = high - median;

@@ -24,8 +24,6 @@ namespace sedge {
 constexpr float kLargestCount = 1e20f;
 // A segment's mean below this is taken for this: a dark segment gives large values, never a division by zero.
 constexpr float kSmallestMean = 1e-12f;
-// The contrast takes its median and its noise from every so many-th pixel.
-constexpr std::size_t kEvery = 4;
 // The contrast of a spectrum without any noise.
 constexpr double kLargestContrast = 1e6;
 
@@ -54,7 +52,11 @@ public:
     explicit Preprocessor(PreprocessSpec spec); // takes all memory; nothing is allocated afterwards
 
     void set_mask(const std::uint8_t* mask); // the same size: no allocation
-    void set_shift(double shift_nm) { resampler_.set_shift(shift_nm); }
+    void set_shift(double shift_nm) {
+        if (resampler_.set_shift(shift_nm)) {
+            count_inside();
+        }
+    }
 
     // One spectrum: every step up to `resample`. counts [channels]; dark [channels] or null. A NaN
     // `saturation` is an unknown one: nothing counts as saturated.
@@ -78,6 +80,7 @@ public:
 
 private:
     const std::uint8_t* mask() const { return wanted_ == channels() ? nullptr : mask_.data(); }
+    void count_inside();
     void finish_taking();
     double contrast();
 
@@ -86,9 +89,10 @@ private:
     std::vector<std::size_t> segment_points_;
     bool compress_sqrt_;
     Resampler resampler_;
-    std::vector<float> divisors_; // a segment: its mean over the valid points
-    std::vector<float> values_;   // [channels]: counts - dark, smoothed, without continuum; 0 where not valid
-    std::vector<std::uint8_t> valid_;      // [channels]
+    std::vector<std::size_t> inside_; // a segment: its grid points that the axis gives a value
+    std::vector<float> divisors_;     // a segment: its mean over the valid points
+    std::vector<float> values_; // [channels]: counts - dark, smoothed, without continuum; 0 where not valid
+    std::vector<std::uint8_t> valid_;      // [channels], where not every pixel is valid
     std::vector<float> resampled_;         // [points]
     std::vector<std::uint8_t> grid_valid_; // [points], where not every pixel is valid
     // counts - dark of the spectrum taken last

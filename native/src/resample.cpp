@@ -34,15 +34,18 @@ std::vector<std::uint8_t> find_gaps(const std::vector<double>& wavelength) {
 
 Resampler::Resampler(std::vector<double> wavelength, std::vector<double> grid)
     : wavelength_(std::move(wavelength)), grid_(std::move(grid)), gap_(find_gaps(wavelength_)),
-      left_(grid_.size()), fraction_(grid_.size()), inside_(grid_.size()) {
+      left_(wavelength_.size() <= 65536 ? grid_.size() : 0), left_wide_(grid_.size() - left_.size()),
+      fraction_(grid_.size()), inside_(grid_.size()) {
     plan();
 }
 
-void Resampler::set_shift(double shift_nm) {
-    if (shift_nm != shift_nm_) {
-        shift_nm_ = shift_nm;
-        plan();
+bool Resampler::set_shift(double shift_nm) {
+    if (shift_nm == shift_nm_) {
+        return false;
     }
+    shift_nm_ = shift_nm;
+    plan();
+    return true;
 }
 
 void Resampler::plan() {
@@ -56,7 +59,11 @@ void Resampler::plan() {
         const double left = position(j);
         const double right = position(j + 1);
         const bool inside = left <= grid_[g] && grid_[g] <= right && left < right && gap_[j] == 0;
-        left_[g] = static_cast<std::uint32_t>(j);
+        if (left_wide_.empty()) {
+            left_[g] = static_cast<std::uint16_t>(j);
+        } else {
+            left_wide_[g] = static_cast<std::uint32_t>(j);
+        }
         inside_[g] = inside ? 1 : 0;
         fraction_[g] = inside ? static_cast<float>((grid_[g] - left) / (right - left)) : 0.0f;
     }
@@ -74,7 +81,7 @@ void Resampler::plan() {
 void Resampler::run(const float* values, const std::uint8_t* valid, float* out,
                     std::uint8_t* out_valid) const {
     for (std::size_t g = 0; g < grid_.size(); ++g) {
-        const std::size_t j = left_[g];
+        const std::size_t j = left_wide_.empty() ? left_[g] : left_wide_[g];
         const bool use = inside_[g] != 0 && valid[j] != 0 && valid[j + 1] != 0;
         out[g] = use ? values[j] + fraction_[g] * (values[j + 1] - values[j]) : 0.0f;
         out_valid[g] = use;
@@ -82,7 +89,12 @@ void Resampler::run(const float* values, const std::uint8_t* valid, float* out,
 }
 
 void Resampler::run_all(const float* values, float* out) const {
-    pixel_loops().interpolate(values, channels(), left_.data(), fraction_.data(), points(), out);
+    const PixelLoops& loops = pixel_loops();
+    if (left_wide_.empty()) {
+        loops.interpolate(values, channels(), left_.data(), fraction_.data(), points(), out);
+    } else {
+        loops.interpolate_wide(values, channels(), left_wide_.data(), fraction_.data(), points(), out);
+    }
     if (!all_inside_) {
         for (std::size_t g = 0; g < points(); ++g) {
             out[g] = inside_[g] != 0 ? out[g] : 0.0f;

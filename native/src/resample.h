@@ -20,9 +20,9 @@ public:
     // again.
     Resampler(std::vector<double> wavelength, std::vector<double> grid);
 
-    // Moves the wavelength axis by `shift_nm` (positions in double); nothing is computed when it did not
-    // change.
-    void set_shift(double shift_nm);
+    // Moves the wavelength axis by `shift_nm` (positions in double); false, and nothing is computed, when it
+    // did not change.
+    bool set_shift(double shift_nm);
 
     // out[g] = values[j] + t * (values[j + 1] - values[j]) between the two pixels that bracket grid point g.
     // out_valid[g] is 0, and out[g] is 0, where g lies outside the axis or in a gap, or either pixel is not
@@ -49,9 +49,12 @@ private:
     std::vector<double> grid_;
     std::vector<std::uint8_t> gap_; // [channels - 1]: 1 = a gap between pixel j and j + 1
     double shift_nm_ = 0.0;
-    std::vector<std::uint32_t> left_;  // [points]: j, not decreasing; the nearest where outside
-    std::vector<float> fraction_;      // [points]: t; 0 where outside
-    std::vector<std::uint8_t> inside_; // [points]: 1 = neither off the axis nor in a gap
+    // [points]: j, not decreasing; the nearest where outside. One of the two: bytes that are read cold cost
+    // more than what is computed from them.
+    std::vector<std::uint16_t> left_;
+    std::vector<std::uint32_t> left_wide_; // of an axis of more than 65,536 pixels
+    std::vector<float> fraction_;          // [points]: t; 0 where outside
+    std::vector<std::uint8_t> inside_;     // [points]: 1 = neither off the axis nor in a gap
     bool all_inside_ = false;
     std::size_t first_pixel_ = 0;
     std::size_t last_pixel_ = 0;

@@ -168,3 +168,31 @@ def test_counts_of_16_bits_are_taken_as_they_are():
             np.testing.assert_array_equal(one[0], other[0])
             assert one[1] == other[1]
             assert one[1][0].saturated > 0
+
+
+@pytest.mark.parametrize("name", _core.pixel_loops())
+def test_a_spectrum_leaves_nothing_behind(name):
+    """Which pixels are valid is written only where one is not, wherever that one stands."""
+    axis = np.linspace(299.0, 331.0, 2000)
+    used = Preprocessor(CONFIG, axis)
+    counts = np.random.default_rng(13).gamma(2.0, 400.0, 2000).astype(np.float32)
+    with using(name):
+        for bad in ([0], [1999], [], [700, 701, 1500], [3], []):
+            spoilt = counts.copy()
+            spoilt[bad] = np.nan
+            fresh = Preprocessor(CONFIG, axis)
+            np.testing.assert_array_equal(used.float(spoilt), fresh.float(spoilt))
+            assert used.report(spoilt) == fresh.report(spoilt)
+            assert used.report(spoilt).non_finite == len(bad)
+            expected = oracle_float(CONFIG, axis, spoilt)[0]
+            np.testing.assert_allclose(used.float(spoilt), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", _core.pixel_loops())
+def test_an_axis_of_more_than_65536_pixels(name):
+    counts = np.random.default_rng(14).gamma(2.0, 400.0, 70000)
+    axis = np.linspace(299.0, 331.0, 70000)
+    with using(name):
+        np.testing.assert_allclose(
+            Preprocessor(CONFIG, axis).float(counts), oracle_float(CONFIG, axis, counts)[0], atol=1e-5
+        )
