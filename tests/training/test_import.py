@@ -112,6 +112,12 @@ def test_a_table_that_is_none(folder: Path, text: str) -> None:
         read_table(table(folder, text), folder)
 
 
+def test_a_cell_beyond_all_measure_is_named_with_its_line(folder: Path) -> None:
+    text = "file,label\na.csv,x\nb.csv," + 200_000 * "y" + "\n"
+    with pytest.raises(FileFormatError, match=r"labels.csv: line 3: is no CSV"):
+        read_table(table(folder, text), folder)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -221,3 +221,24 @@ def test_a_backward_axis_is_sorted_and_a_double_one_refused(tmp_path):
     path.write_text("400,1\n401,2\n401,3\n")
     with pytest.raises(AxisError, match=r"seam\.csv: wavelength\[2\] = 401"):
         readers.read(path)
+
+
+LONG = '"' + 200_000 * "9" + '"'
+AXIS = ",".join(str(240 + i) for i in range(16))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{AXIS}\n{','.join(16 * ['1'])}\n{','.join([LONG, *(15 * ['1'])])}\n", 3),  # row-csv
+        (f"{AXIS},{60 * ',x'}{LONG}\n{','.join(77 * ['1'])}\n", 1),  # its header
+        (f"meta,wvl,wvl\nSample,300,301\nx,1,{LONG}\n", 3),  # pyhat-csv
+        (f"wave,a,{200_000 * 'b'}\n300,1,2\n301,1,2\n", 1),  # mean-csv
+    ],
+)
+def test_a_cell_longer_than_the_csv_module_takes_is_refused(tmp_path, text, line):
+    path = tmp_path / "long.csv"
+    path.write_text(text)
+    with pytest.raises(FileFormatError) as caught:
+        readers.read(path)
+    assert caught.value.field == f"line {line}"

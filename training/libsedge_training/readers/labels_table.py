@@ -17,7 +17,6 @@ Columns with other names are not used, and named in a warning.
 
 from __future__ import annotations
 
-import csv
 import re
 import warnings
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from libsedge.errors import FileFormatError
 
-from .text import is_number, read_lines
+from .text import csv_rows, is_number, read_lines
 from .wavelength import MEDIA
 
 #: each column's name and other spellings of it (lower case; blanks, dots and hyphens are underscores), the first counts
@@ -170,7 +169,7 @@ def read_table(table: Path, folder: Path) -> list[Entry]:
     """The rows of a table of labels; `FileFormatError` names the line and the column that is wrong."""
     lines = read_lines(table)
     separator = next((mark for mark in ("\t", ";") if mark in lines[0]), ",")
-    rows = [(i, row) for i, row in enumerate(csv.reader(lines, delimiter=separator), 1)]
+    rows = csv_rows(lines, path=table, separator=separator)
     columns = _columns(table, rows[0][1] if rows else [])
     width = len(rows[0][1])
     files = [p for p in below(folder) if p.resolve() != table.resolve()]

@@ -9,7 +9,6 @@ archives' axes. Distances are elsewhere (MOC table). A file with a single column
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +18,14 @@ from libsedge.errors import FileFormatError
 
 from ..spectra import SpectraSet
 from .base import Reader
-from .text import is_number, lines_of, read_lines, table
+from .text import cells_of, is_number, lines_of, read_lines, table
 
 _CCS = re.compile(r"cl5_\d{9}ccs_f\d{7}(ccam\d{5})p\d+$", re.IGNORECASE)
 
 
 def _header(line: str) -> list[str]:
     """The names of the columns, or nothing where the line is no header of this format."""
-    names = [name.strip() for name in next(csv.reader([line]), [])]
+    names = cells_of(line)
     sound = len(names) > 2 and names[0].lower() == "wave" and len(set(names)) == len(names)
     return names if sound and all(name and not is_number(name) for name in names) else []
 

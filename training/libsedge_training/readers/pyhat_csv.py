@@ -9,7 +9,6 @@ in and not ``Unknown``. Compositions are not read. An empty ``wvl`` cell is refu
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from libsedge.errors import FileFormatError
 
 from ..spectra import SpectraSet
 from .base import Reader
-from .text import lines_of, number, read_lines, table
+from .text import csv_rows, lines_of, number, read_lines, table
 
 _SPECIMEN = ("target", "sample id", "sample", "libs id")
 
@@ -33,8 +32,7 @@ class PyhatCsv(Reader):
         return "wvl" in first and first <= {"", "meta", "comp", "wvl"}
 
     def read(self, path: Path, *, medium: str | None = None, members: Sequence[Path] = ()) -> SpectraSet:
-        rows = list(csv.reader(read_lines(path)))
-        rows = [row for row in rows if any(cell.strip() for cell in row)]
+        rows = [row for _, row in csv_rows(read_lines(path), path=path) if any(cell.strip() for cell in row)]
         if len(rows) < 3:
             raise FileFormatError("has no spectrum: two header rows and a row each belong", file=path)
         level, names = rows[0], rows[1]

@@ -8,7 +8,6 @@ and the row's number. The medium is vacuum unless the user says otherwise.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from libsedge.errors import FileFormatError
 
 from ..spectra import SpectraSet
 from .base import Reader
-from .text import lines_of, number, read_lines, table
+from .text import cells_of, csv_rows, lines_of, number, read_lines, table
 
 FEWEST = 16
 _CELL = re.compile(r"[Xx]?(\d+(?:\.\d*)?)\s*(?:nm)?$")
@@ -37,7 +36,7 @@ class _Header(NamedTuple):
 
 def _header(line: str) -> _Header | None:
     for separator in ("\t", ";", ","):
-        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        names = cells_of(line, separator)
         found = [_CELL.match(name) for name in names]
         start = next((i for i, match in enumerate(found) if match), 0)
         axis: list[float] = []
@@ -66,7 +65,7 @@ class RowCsv(Reader):
             raise FileFormatError("has no wavelengths", file=path, field="line 1")
         rows = [
             (i, row)
-            for i, row in enumerate(csv.reader(lines[1:], delimiter=header.separator), 2)
+            for i, row in csv_rows(lines[1:], path=path, separator=header.separator, first=2)
             if any(cell.strip() for cell in row)
         ]
         if not rows:

@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,29 @@ def read_lines(path: Path) -> list[str]:
     if b"\0" in data and not is_utf16(data):
         raise FileFormatError("is not text", file=path, field="byte", value=data.index(b"\0"))
     return lines_of(data)
+
+
+def cells_of(line: str, separator: str = ",") -> list[str]:
+    """The stripped cells of one line of CSV; none where it is no CSV (a cell longer than the csv module takes)."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    except csv.Error:
+        return []
+
+
+def csv_rows(
+    lines: Sequence[str], *, path: Path, separator: str = ",", first: int = 1
+) -> list[tuple[int, list[str]]]:
+    """(number, cells) of every row of CSV, the first one's number is ``first``; `FileFormatError` names the line
+    that is no CSV."""
+    reader = csv.reader(lines, delimiter=separator)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows.extend(enumerate(reader, first))
+    except csv.Error as wrong:
+        line = first + reader.line_num - 1
+        raise FileFormatError(f"is no CSV: {wrong}", file=path, field=f"line {line}") from wrong
+    return rows
 
 
 def is_number(text: str, *, decimal_comma: bool = False) -> bool:
