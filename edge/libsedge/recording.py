@@ -108,7 +108,8 @@ def write_recording(
             os.fsync(written.fileno())
         os.replace(part, path)
     except OSError as error:
-        raise FileFormatError(f"cannot be written: {error}", file=path) from error
+        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise FileFormatError(f"cannot be written: {why}", file=path) from error
     finally:
         part.unlink(missing_ok=True)
     return len(headers)

@@ -204,3 +204,24 @@ def test_a_disk_that_refuses_is_counted_and_the_journal_goes_on(
     journal.close()
     assert (report.ledger["journaled"], report.sink_errors) == (5, 5)
     sink.close()
+
+
+def test_a_recording_that_cannot_be_finished_does_not_take_the_account_along(
+    tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the run ends: the account is told, the error is one line, the frames stay."""
+    monkeypatch.setenv("LIBSEDGE_HOME", str(tiny_model.home))
+
+    def full(*args: Any, **given: Any) -> None:
+        raise OSError("Unable to create file\n(errno = 28,\nfilename = 'x')")
+
+    monkeypatch.setattr(h5py, "File", full)
+    options = ("--source", "simulated:seed=1,count=5,rate=200", "--journal", tmp_path / "j.db", "--json")
+    result = call("run", tiny_model.path, *options, "--sink", f"record:{tmp_path / 'r.h5'}")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["ledger"]["journaled"] == 5
+    errors = [line for line in result.stderr.splitlines() if "error" in line]
+    why = "cannot be written: Unable to create file (errno = 28, filename = 'x'); the frames stay in .r.h5.spool"
+    assert errors == [f"error: {tmp_path / 'r.h5'}: {why}, to go on with"]
+    assert (tmp_path / ".r.h5.spool").stat().st_size > 5 * 56
+    assert not (tmp_path / "j.db.starts").exists(), "a full disk is no crash loop"

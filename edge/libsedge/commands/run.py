@@ -26,9 +26,10 @@ from libsedge.errors import ConfigError
 from libsedge.frame_queue import POLICIES
 from libsedge.health import Health
 from libsedge.journal import Journal
-from libsedge.ledger import LedgerError
+from libsedge.ledger import Ledger, LedgerError
 from libsedge.model_store import ModelStore
 from libsedge.pipeline import Pipeline
+from libsedge.report import Report
 from libsedge.safe_mode import CRASH_LIMIT, NoModel, Starts
 from libsedge.sinks import Sink, open_sink
 from libsedge.sources import TLS_SOURCES, SourceOptions, open_source
@@ -290,7 +291,16 @@ def run(
     opened: Bundle | None = None
     classifier: Classifier | NoModel = NoModel()
     store: ModelStore | None = None
-    with starts.forgive_mistakes(), contextlib.ExitStack() as cleanup:
+    ended: list[tuple[Report, Ledger]] = []
+
+    def tell() -> None:
+        for report, ledger in ended:
+            starts.end()
+            table = json.dumps(vars(report), ensure_ascii=False, indent=1) if as_json else None
+            click.echo(table or account(report, ledger))
+
+    with contextlib.ExitStack() as last, starts.forgive_mistakes(), contextlib.ExitStack() as cleanup:
+        last.callback(tell)  # also where a sink cannot be closed
         if not safe_mode:
             opened, store = _model(bundle, store_path, isa)
             classifier = Classifier(opened, isa)
@@ -365,17 +375,14 @@ def run(
             say(f"listening on {source.address}")
         try:
             report = pipeline.run()
+            ended.append((report, pipeline.ledger))
             if store_run is not None:
                 store_run.end(pipeline.ledger)
         except LedgerError:
+            ended.clear()
             click.echo(pipeline.ledger.text())
             raise
         finally:
             health.stopping()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    starts.end()
-    if as_json:
-        click.echo(json.dumps(vars(report), ensure_ascii=False, indent=1))
-    else:
-        click.echo(account(report, pipeline.ledger))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from libsedge.errors import ConfigError
+from libsedge.errors import ConfigError, FileFormatError
 from libsedge.frame import Frame
 from libsedge.journal import Record
 from libsedge.recording import Spool, is_recording, spool_frames, write_recording
@@ -47,7 +47,11 @@ class Recorder(Sink):
             return
         spool, self._spool = self._spool, None
         spool.close()
-        self.frames = write_recording(
-            self.path, spool_frames(spool.path), self._axis, simulated=self._simulated
-        )
+        try:
+            self.frames = write_recording(
+                self.path, spool_frames(spool.path), self._axis, simulated=self._simulated
+            )
+        except FileFormatError as error:
+            why = f"{error.why}; the frames stay in {spool.path.name}, to go on with"
+            raise FileFormatError(why, file=error.file) from error
         spool.path.unlink()
