@@ -108,7 +108,9 @@ def test_what_this_program_has_not_is_refused_by_name(runner_program: Path) -> N
     ):
         ours = run_stdin(runner_program, b"", *arguments)
         assert (ours.code, ours.rows, ours.stderr.count("\n")) == (2, [], 1), arguments
-        assert ours.stderr.startswith(f"error: {arguments[0]}: ")
+        option, *value = arguments
+        named = f"error: {option}" + "".join(f" = {it!r}" for it in value)
+        assert ours.stderr.startswith((f"error: {option}: ", f"{named}: ")), arguments
     assert "libsedge run" in run_stdin(runner_program, b"", "--cosmic").stderr
 
 
