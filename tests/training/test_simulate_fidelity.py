@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from libsedge.errors import ConfigError, FileFormatError
 from libsedge_training.commands.simulate import simulate
-from libsedge_training.simulate import fidelity, generate, measured, presets
+from libsedge_training.simulate import chemistry, fidelity, generate, measured, presets
 from libsedge_training.simulate import statistics as st
 from libsedge_training.simulate.instrument import Spectrometer
 from libsedge_training.spectra import SpectraSet
@@ -217,6 +217,29 @@ def test_command(monkeypatch: pytest.MonkeyPatch, simulated: float, code: int, w
     assert json.loads(result.output)["rows"][0]["passed"] is (code == 0)
     result = CliRunner().invoke(simulate, ["--check", "-o", "x.h5"])
     assert isinstance(result.exception, ConfigError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--check", "--instrument", "supercam"],
+        ["--check", "--distances", "2,3"],
+        ["-o", "x.h5", "--preset", "chemistry", "--distances", "2,3"],
+        ["-o", "x.h5", "--preset", "families", "--physics", "uniform"],
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("was begun")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fidelity, "check", never)
+    monkeypatch.setattr(chemistry, "make_plan", never)
+    refused = CliRunner().invoke(simulate, arguments).exception
+    assert isinstance(refused, ConfigError)
+    assert refused.field == arguments[-2].removeprefix("--")
 
 
 def test_the_digest_names_plan_bench_and_bands(plan: generate.Plan, monkeypatch: pytest.MonkeyPatch) -> None:

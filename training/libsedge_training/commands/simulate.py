@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from libsedge.errors import ConfigError
 
 
@@ -16,6 +17,13 @@ def _numbers(text: str) -> list[float]:
         raise ConfigError(
             "metres, separated by commas, such as 2.0,3.5,5.0", field="distances", value=text
         ) from error
+
+
+def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
+    """ConfigError for the first of these options that was given."""
+    for name in names:
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise ConfigError(f"{why}: leave it out", field=name, value=ctx.params[name])
 
 
 def _list_materials() -> None:
@@ -76,7 +84,7 @@ def _class_set(
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
 @click.option("--jobs", type=int, help="Processes; default: one a CPU.")
-@click.option("--distances", help="Metres, separated by commas, 1.6 to 7; default: the preset's.")
+@click.option("--distances", help="Metres, separated by commas, 1.5 to 7; default: the preset's.")
 @click.option("--spectra", type=int, help="Spectra a material and distance; default: the preset's.")
 @click.option("--materials", help="Names separated by commas; default: the preset's.")
 @click.option(
@@ -114,7 +122,9 @@ def _class_set(
 @click.option("--json", "as_json", is_flag=True, help="For --check: JSON in place of the table.")
 @click.option("--list-materials", is_flag=True, help="Print the table of materials and stop.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.pass_context
 def simulate(
+    ctx: click.Context,
     output: Path | None,
     preset: str,
     seed: int,
@@ -151,6 +161,8 @@ def simulate(
             value=dust_share,
         )
     if check:
+        given = ("distances", "spectra", "materials", "instrument")
+        _refuse(ctx, given, "--check has a set of its own, like the real files'")
         if output is not None:
             raise ConfigError("--check keeps no set: leave -o out", field="output", value=str(output))
         _check(real_data, seed, physics, jobs, as_json, progress=not quiet and sys.stderr.isatty())
@@ -158,6 +170,7 @@ def simulate(
     if output is None:
         raise ConfigError("name the store to write: -o set.h5", field="output")
     if by_class:
+        _refuse(ctx, ("distances", "instrument", "physics"), f"--preset {preset} draws it at random")
         _class_set(preset, output, seed, spectra, materials, jobs, progress=not quiet and sys.stderr.isatty())
         return
     from libsedge_training.simulate import dust, presets
