@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import functools
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from libsedge_training import evaluate, plots, report, risk
+from libsedge_training.study.page import HEAD
 
 Records = list[dict[str, Any]]
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -177,3 +181,25 @@ def test_tables_align_numbers_and_show_missing_values() -> None:
 )
 def test_a_plot_without_known_distances_is_empty_and_not_an_error(rows: Records) -> None:
     assert plots.by_distance({"m": rows}).axes
+
+
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="Chromium is not installed (apt install chromium)"
+)
+def test_the_study_s_widest_table_is_seen_whole_at_1280_pixels(tmp_path: Path) -> None:
+    row = ("virtual:n=48:p=0.8:foreign=0.8:sigma=1:zones=1", 80, 0, *(len(HEAD) - 3) * [-0.123])
+    measure = "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth).join()"
+    path = tmp_path / "wide.html"
+    path.write_text(
+        report.page("Wide", [("Table", report.table(HEAD, [row]))])
+        + f"<script>document.title = {measure}</script>"
+    )
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,800", "--dump-dom")
+    seen = subprocess.run(
+        ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "<title>0</title>" in seen.stdout

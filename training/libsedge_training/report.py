@@ -20,7 +20,7 @@ from . import plots
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 58rem; padding: 1rem; color: #1a1a1a; background: #fff;
+body { margin: 0 auto; max-width: 78rem; padding: 1rem; color: #1a1a1a; background: #fff;
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ccc; }
@@ -30,10 +30,11 @@ img { display: block; width: 100%; max-width: 40rem; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .25rem; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
 th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 td:not(.number) { white-space: normal; min-width: 6rem; }
 td.number, th.number { text-align: right; }
+thead th.number { white-space: normal; vertical-align: bottom; }
 summary { cursor: pointer; padding: .4rem 0; }
 .note { border-left: 4px solid #D55E00; background: #fff6ef; padding: .5rem .8rem; }
 code { overflow-wrap: anywhere; }

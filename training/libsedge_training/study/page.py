@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from libsedge_training import plots
 from libsedge_training.report import SIMULATED, Cell, metre, page, paragraph, picture, table
 
+from .plan import EQUAL
 from .summary import SELECTED
 
 Entry = Mapping[str, Any]
@@ -28,7 +29,7 @@ HEAD = ("method", "runs", "diverged", *COLUMNS, "minus equal", "from", "to", "p 
 
 
 def _row(name: str, e: Entry) -> tuple[Cell, ...]:
-    delta = e.get("minus_equal", {})
+    delta = {} if name == EQUAL else e.get("minus_equal", {})
     figures = (
         e.get(k) for k in ("accuracy", "precision", "recall", "f1", "worst_distance", "ece", "int8_accuracy")
     )
@@ -66,7 +67,7 @@ def differences(entries: Sequence[tuple[str, Entry]]) -> Figure:
 
 def _stage(entries: Mapping[str, Entry], what: str) -> str:
     order = ranked(entries)
-    compared = [(name, e) for name, e in order if "minus_equal" in e]
+    compared = [(name, e) for name, e in order if "minus_equal" in e and name != EQUAL]
     numbers = table(HEAD, [_row(name, e) for name, e in order])
     if not compared:
         return numbers

@@ -189,11 +189,21 @@ def controls(rows: Sequence[Row], best: str, classes: int, source: Source) -> di
     return found
 
 
+def _filled(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the entry with the keys of all, where it has figures."""
+    if "accuracy" not in entry:
+        return entry
+    found = {"int8_accuracy": None, "int8_agreement": None, **entry}
+    return {"minus_equal": dict.fromkeys(("mean", "low", "high"), 0.0), **found} if name == EQUAL else found
+
+
 def summarise(
     rows: Sequence[Row], plan: Plan, classes: int, source: Source = lambda row: None
 ) -> dict[str, Any]:
     """`summary`, `stages`, `best`, `controls` of study.json, for the rows of one split. Where a method was in both
-    stages, `summary` holds its figures at full size; `stage` says which. source : finds the answers of a row.
+    stages, `summary` holds its figures at full size; `stage` says which. Every entry of `summary` with figures has the
+    same keys: equal weights are 0 above themselves, a baseline's `int8_accuracy` is None. source : finds the answers of
+    a row.
     """
     if not complete(rows, "screen", EQUAL):
         raise RunError(
@@ -215,7 +225,10 @@ def summarise(
     last = "final" if "final" in stages else "screen"
     best = best_weighting(rows, plan)
     found: dict[str, Any] = {
-        "summary": {**stages.get("screen", {}), **stages.get("final", {})},
+        "summary": {
+            name: _filled(name, entry)
+            for name, entry in {**stages.get("screen", {}), **stages.get("final", {})}.items()
+        },
         "stages": stages,
         "best": {
             "strategy": best,

@@ -11,6 +11,7 @@ import click
 from libsedge.errors import RunError
 
 from .page import COLUMNS, ranked
+from .plan import EQUAL
 
 Entry = Mapping[str, Any]
 _FIGURES = ("accuracy", "precision", "recall", "f1", "worst_distance")
@@ -50,7 +51,7 @@ def methods(entries: Mapping[str, Entry]) -> str:
             plain(e.get("ece"), 2),
             percent(e.get("int8_accuracy")),
             plain(e.get("epoch_time_ratio")),
-            points(e.get("minus_equal")),
+            points(None if name == EQUAL else e.get("minus_equal")),
             plain(e.get("p_holm")),
         ]
         for name, e in ranked(entries)
