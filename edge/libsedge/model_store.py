@@ -76,6 +76,12 @@ class ModelStore:
                 raise ModelStoreError("no model was installed here", file=self.folder) from None
             raise ModelStoreError(f"is damaged: {why}", file=path) from why
 
+    def current(self, state: State) -> str:
+        """The version that was activated; ModelStoreError where none was."""
+        if state.current is None:
+            raise ModelStoreError("no version was activated; run `libsedge model activate`", file=self.folder)
+        return state.current
+
     def path(self, version: str) -> Path:
         """The bundle of a version; ModelStoreError where its folder is a link or none."""
         folder = self.folder / version
@@ -293,16 +299,13 @@ class ModelStore:
         """
         with self._changing():
             state = self.state()
-            if state.current is None:
-                raise ModelStoreError(
-                    "no version was activated; run `libsedge model activate`", file=self.folder
-                )
-            entry = state.versions[state.current]
+            current = self.current(state)
+            entry = state.versions[current]
             try:
                 if entry.state in TRIAL and entry.starts >= MAX_STARTS and state.previous is not None:
                     raise _NeverEndedWellError(
                         f"was started {entry.starts} times and never ended well",
-                        file=self.path(state.current),
+                        file=self.path(current),
                     )
                 return self._start(state, isa), None
             except _ISA_ERRORS:

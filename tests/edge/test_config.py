@@ -171,6 +171,20 @@ def test_a_file_of_another_kind_is_not_read_whole(tmp_path: Path) -> None:
         load_config(tmp_path / "c.toml", run)
 
 
+def test_check_looks_into_the_store(tmp_path: Path, replayed: tuple[Path, Path]) -> None:
+    bundle, spectra = replayed
+    text = f"store = '{tmp_path / 'models' / 'tiny'}'\nsource = 'replay:{spectra}'\njournal = 'run.db'"
+    config = written(tmp_path / "c.toml", text)
+    assert "no model was installed here" in call("config", "--check", config).output
+    installed = call("model", "install", bundle, "--store", tmp_path / "models").output
+    folder = Path(installed.split()[1])
+    config = written(tmp_path / "c.toml", text.replace(str(tmp_path / "models" / "tiny"), str(folder.parent)))
+    assert "no version was activated" in (refused := call("config", "--check", config)).output
+    assert refused.exit_code == 2
+    call("model", "activate", folder.parent, folder.name)
+    assert call("config", "--check", config).exit_code == 0
+
+
 def test_check_needs_what_run_needs(tmp_path: Path, replayed: tuple[Path, Path]) -> None:
     result = call("config", "--check", written(tmp_path / "c.toml", f"model = '{replayed[0]}'"))
     assert result.exit_code == 2

@@ -12,6 +12,7 @@ from libsedge.commands.run import check_together, run, source_certificates
 from libsedge.config import load_config, template
 from libsedge.errors import ConfigError, naming
 from libsedge.health import parse_health
+from libsedge.model_store import ModelStore
 from libsedge.sinks import check_sink
 from libsedge.sources import FILE_SOURCES, SourceOptions, check_source, open_source
 from libsedge.sources.axis_reader import axis_of
@@ -61,8 +62,12 @@ def _check_values(given: dict[str, Any]) -> None:
         source = open_source(given["spec"], options)
         axis = source.axis
         source.close()
-    if given["bundle"] is not None and not given["safe_mode"]:
-        classifier = Classifier(Bundle.open(given["bundle"]), given["isa"])
+    if not given["safe_mode"]:
+        bundle = given["bundle"]
+        if bundle is None:
+            store = ModelStore(given["store_path"])
+            bundle = store.path(store.current(store.state()))
+        classifier = Classifier(Bundle.open(bundle), given["isa"])
         classifier.bind(*(() if axis is None else (axis.wavelength_nm, axis.mask)))
 
 
