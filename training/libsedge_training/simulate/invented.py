@@ -166,7 +166,8 @@ def _soil(label: str, rng: np.random.Generator) -> Atoms:
         if share > 1e-3:
             for element, fraction in draw_phase(phase, rng).items():
                 _add(atoms, {element: 1.0}, share * fraction / atomic_mass(element))
-    _add(atoms, {"Ti": 1.0}, (1 - organic) * 10 ** rng.uniform(-2.9, -2.1) / atomic_mass("Ti"))  # never missing
+    titanium = 10 ** rng.uniform(-2.9, -2.1)  # of the mineral part; never missing
+    _add(atoms, {"Ti": 1.0}, (1 - organic) * titanium / atomic_mass("Ti"))
     for molecule, share in ((HUMUS, organic), (WATER, water)):
         _add(atoms, molecule, share / sum(count * atomic_mass(e) for e, count in molecule.items()))
     for element, (low, high) in NUTRIENTS.items():
