@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from libsedge.errors import ConfigError, DatasetError, RunError
 from libsedge_training import fit, model, trainer, weighting
 from libsedge_training.prepare import data_digest, preprocessed, segments_for, weights_by_distance
 from libsedge_training.spectra import SpectraSet
+from rich.console import Console
 from safetensors.torch import load_file
 
 CLASSES = ("basalt", "clay", "salt")
@@ -311,6 +313,34 @@ def test_a_diverged_run_is_marked_and_refused(data: SpectraSet, tmp_path: Path) 
     with pytest.raises(RunError, match="would do so again"):
         fit.train(data, tmp_path / "run", config, threads=1, resume=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_spectra_without_signal_are_said_and_a_set_of_them_is_refused(
+    data: SpectraSet, finished: Path, tmp_path: Path
+) -> None:
+    learnt = {
+        *model.read_run(finished)["specimens"]["train"],
+        *model.read_run(finished)["specimens"]["validation"],
+    }
+    row = next(i for i, name in enumerate(data.specimen.tolist()) if name in learnt)
+    counts = data.counts.astype(np.float32)
+    counts[row] *= -1
+    said = StringIO()
+    config = replace(SMALL, epochs=1)
+    fit.train(
+        replace(data, counts=counts),
+        tmp_path / "one",
+        config,
+        threads=1,
+        console=Console(file=said, width=300),
+    )
+    assert f"1 of {sum(n in learnt for n in data.specimen.tolist())} spectra" in said.getvalue()
+    assert f"(first: row {row})" in said.getvalue()
+    with pytest.raises(DatasetError, match="counts: no spectrum to learn from"):
+        fit.train(replace(data, counts=-counts * 0 - 1), tmp_path / "all", config, threads=1)
+    said = StringIO()
+    fit.train(data, tmp_path / "none", config, threads=1, console=Console(file=said, width=300))
+    assert "no positive signal" not in said.getvalue()
 
 
 def test_folders_and_resumes_that_do_not_fit_are_refused(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from libsedge.errors import RunError
+from libsedge.errors import DatasetError, RunError
 from libsedge.preprocess import PreprocessConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -101,6 +101,9 @@ class Loop(Trainer):
         rows, held = split["train"], split["validation"]
         values, grid_mask = preprocessed(data.select(rows), steps)
         held_values = preprocessed(data.select(held), steps)[0]
+        self._say_empty(
+            np.concatenate([rows, held]), np.concatenate([values.any(axis=1), held_values.any(axis=1)])
+        )
         number = {name: i for i, name in enumerate(run["classes"])}
         target = np.array([number[label] for label in labels], dtype=np.int64)
         columns = (values, data.label[rows], data.specimen[rows], data.distance_m[rows])
@@ -118,6 +121,24 @@ class Loop(Trainer):
             config.test_specimens,
             config.validation_specimens,
         )
+
+    def _say_empty(self, rows: np.ndarray, signal: np.ndarray) -> None:
+        """Say which spectra hold nothing for the net: zero, negative or beyond 1e20 at every point of its grid.
+
+        rows : of the set, [n]; signal : bool [n]. DatasetError where no spectrum holds anything.
+        """
+        if not signal.any():
+            raise DatasetError(
+                "no spectrum to learn from has a positive signal on the net's grid", field="counts"
+            )
+        empty = rows[~signal]
+        if empty.size and self.console is not None:
+            self.console.print(
+                f"{empty.size} of {rows.size} spectra to learn from have no positive signal on the net's grid "
+                f"(first: row {empty.min()}); they stay in the set",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _weight_rows(self) -> list[dict[str, Any]]:
         """The weights by distance: the static ones, or those that a dynamic strategy gave last."""
