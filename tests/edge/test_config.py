@@ -141,8 +141,9 @@ def test_a_run_by_file_and_what_overrides_it(tmp_path: Path, replayed: tuple[Pat
     ],
 )
 def test_check_says_what_run_would(
-    tmp_path: Path, replayed: tuple[Path, Path], change: str, why: str
+    tmp_path: Path, replayed: tuple[Path, Path], change: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     bundle, spectra = replayed
     table = {"model": f"'{bundle}'", "source": f"'replay:{spectra}'", "journal": "'run.db'"}
     key, _, value = change.partition(" = ")
