@@ -115,16 +115,18 @@ def test_spectra(shell: Shell, run: str) -> SpectraSet:
 def stream(shell: Shell, spectra: SpectraSet) -> dict[str, Any]:
     """Send the test spectra as frames over TCP on loopback into the runtime; the runtime's final account."""
     spectra.save(shell.folder / "test.h5")
+    frames = len(spectra) + (spectra.dark is not None)
     account, log = shell.folder / "run.json", shell.folder / "run.log"
     runtime = shell.start(
         *("run", "model.sedge", "--source", "tcp:0", "--axis", "test.h5", "--journal", "journal.db"),
-        *("--jsonl", "decisions.jsonl", "--idle-exit", "3", "--json"),
+        # a busy machine may take long to start the sender: it ends by the count
+        *("--jsonl", "decisions.jsonl", "--count", str(frames), "--idle-exit", "60", "--json"),
         output=account,
         log=log,
     )
     try:
         shell.run("stream-test", "--to", listening_address(runtime, log), "test.h5")
-        code = runtime.wait(timeout=120)
+        code = runtime.wait(timeout=180)
     finally:
         runtime.kill()
     print(log.read_text(), end="")
@@ -133,7 +135,7 @@ def stream(shell: Shell, spectra: SpectraSet) -> dict[str, Any]:
     return read_json(account)
 
 
-def listening_address(process: subprocess.Popen[bytes], log: Path, seconds: float = 30.0) -> str:
+def listening_address(process: subprocess.Popen[bytes], log: Path, seconds: float = 120.0) -> str:
     """ADDRESS:PORT as the runtime says it: no connection is opened to find out, so none is counted."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
