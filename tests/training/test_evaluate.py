@@ -230,6 +230,10 @@ def test_evaluate_scores_any_labelled_set(trained: Path, tmp_path: Path) -> None
     done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "wrong.h5"), "--split", "all"])
     assert done.exit_code == 2
     assert "label[row 0]" in done.output
+    other.select([]).save(tmp_path / "none.h5")
+    done = CliRunner().invoke(main, ["evaluate", run, "--data", str(tmp_path / "none.h5"), "--split", "all"])
+    assert done.exit_code == 2
+    assert "none.h5: counts: holds no spectrum" in done.output
 
 
 def test_resume_takes_the_runs_own_options(trained: Path) -> None:

@@ -170,11 +170,13 @@ def other_data(run: dict[str, Any], path: str | PathLike[str]) -> SpectraSet:
     """Labelled spectra that the run never saw, from a file or folder, for the split "all".
 
     A label may differ from the run's class in case, blanks, hyphens, underscores, a plural s and sulph for sulf.
-    DatasetError where a label is missing or none of the run's classes.
+    DatasetError where a label is missing or none of the run's classes, or nothing is there.
     """
     from .readers import read
 
     data = read(path)
+    if not len(data):
+        raise DatasetError("holds no spectrum", file=path, field="counts")
     classes = {_spelling(name): name for name in run["classes"]}
     labels = []
     for row, label in enumerate(data.label.tolist()):
