@@ -194,6 +194,9 @@ def test_clipping_holds_and_extremes_stay_finite() -> None:
         ("cc-bcd:w3:r1:a=1:a=2", "each once"),
         ("equal:p=1", "takes nothing"),
         ("distance:q=1", "takes p="),
+        ("jtt:t=1.5", "weighting t = 1.5: must be a whole number"),
+        ("virtual:n=1.9", "whole number"),
+        ("virtual:zones=0.5", "whole number"),
     ],
 )
 def test_bad_names_are_refused(name: str, message: str) -> None:

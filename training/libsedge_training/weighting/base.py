@@ -48,9 +48,11 @@ def normalised(raw: np.ndarray) -> np.ndarray:
     return clipped / clipped.mean()
 
 
-def options(family: str, parts: Sequence[str], allowed: dict[str, tuple[float, float]]) -> dict[str, float]:
+def options(
+    family: str, parts: Sequence[str], allowed: dict[str, tuple[float, float]], whole: Sequence[str] = ()
+) -> dict[str, float]:
     """`["a=8", "b=2"]` -> {"a": 8.0, "b": 2.0}; ConfigError for an unknown key or a value outside [low,
-    high].
+    high], or one of `whole` that is no whole number.
     """
     found: dict[str, float] = {}
     for part in parts:
@@ -65,6 +67,8 @@ def options(family: str, parts: Sequence[str], allowed: dict[str, tuple[float, f
             raise ConfigError("is not a number", field=f"weighting {key}", value=text) from None
         if not low <= found[key] <= high:
             raise ConfigError(f"must be {low:g} ... {high:g}", field=f"weighting {key}", value=found[key])
+        if key in whole and found[key] % 1:
+            raise ConfigError("must be a whole number", field=f"weighting {key}", value=found[key])
     return found
 
 

@@ -32,7 +32,7 @@ class Jtt(Strategy):
 
     @classmethod
     def parse(cls, parts: Sequence[str]) -> Jtt:
-        return cls(**options(cls.family, parts, {"t": (1.0, 1e4), "up": (1.0, 100.0)}))
+        return cls(**options(cls.family, parts, {"t": (1.0, 1e4), "up": (1.0, 100.0)}, whole=("t",)))
 
     @property
     def name(self) -> str:

@@ -57,11 +57,11 @@ class Virtual(Strategy):
             "zones": (0.0, 1.0),
             "wrong": (0.0, 1.0),
         }
-        found: dict[str, Any] = options(cls.family, parts, allowed)
+        found: dict[str, Any] = options(cls.family, parts, allowed, whole=("n", "zones", "wrong"))
         if "n" in found:
-            found["n"] = round(found["n"])
+            found["n"] = int(found["n"])
         for switch in ("zones", "wrong"):
-            found[switch] = found.get(switch, 0.0) >= 0.5
+            found[switch] = found.get(switch, 0.0) == 1
         return cls(**found)
 
     @property
