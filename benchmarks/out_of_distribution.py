@@ -23,10 +23,11 @@ from libsedge_training.calibrate import choose_min_contrast, fit_temperature
 from libsedge_training.evaluate import split_part
 from libsedge_training.export import noise_contrast
 from libsedge_training.int8_export import run_onnxruntime
-from libsedge_training.model import fold, load_run
+from libsedge_training.model import fold
 from libsedge_training.prepare import preprocessed
 from libsedge_training.readers import read
 from libsedge_training.risk import auroc
+from libsedge_training.run_folder import load_run
 from libsedge_training.spectra import SpectraSet
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from scipy.special import logsumexp

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from libsedge.cli import main
 from libsedge.errors import DatasetError, RunError
-from libsedge_training import evaluate, fit, model
+from libsedge_training import evaluate, fit, run_folder
 from libsedge_training.spectra import SpectraSet
 
 KEYS = set(
@@ -168,7 +168,7 @@ def test_evaluate_scores_the_test_part_of_the_run(trained: Path) -> None:
     assert set(found) >= KEYS
     assert (found["n"], found["specimens"], found["split"], found["model"]) == (8, 2, "test", "float32")
     # the same figures by another way: the net on the test rows, counted here
-    net, run = model.load_run(trained / "run")
+    net, run = run_folder.load_run(trained / "run")
     import torch
     from libsedge_training.prepare import preprocessed, segments_for
 
@@ -198,7 +198,7 @@ def test_evaluate_refuses_other_spectra(trained: Path, tmp_path: Path) -> None:
     data = made_up_set()
     data.counts[0, 0] += 1
     data.save(tmp_path / "other.h5")
-    run = model.read_run(trained / "run")
+    run = run_folder.read_run(trained / "run")
     with pytest.raises(RunError, match="other spectra"):
         evaluate.run_data(trained / "run", run, str(tmp_path / "other.h5"))
     with pytest.raises(RunError, match="not here any more"):

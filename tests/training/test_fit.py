@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from libsedge.errors import ConfigError, DatasetError, RunError
-from libsedge_training import fit, model, trainer, weighting
+from libsedge_training import fit, run_folder, trainer, weighting
 from libsedge_training.prepare import data_digest, preprocessed, segments_for, weights_by_distance
 from libsedge_training.spectra import SpectraSet
 from rich.console import Console
@@ -78,7 +78,7 @@ def test_a_run_is_complete_and_can_be_loaded(data: SpectraSet, finished: Path) -
         "tensorboard",
     }
     assert list((finished / "tensorboard").iterdir())
-    net, run = model.load_run(finished)
+    net, run = run_folder.load_run(finished)
     assert run["status"] == "complete"
     assert run["simulated"] is True
     assert run["classes"] == list(CLASSES)
@@ -144,7 +144,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         with pytest.raises(Cut):
             fit.train(data, tmp_path / "cut", SMALL, threads=1, on_epoch=stop)
     with pytest.raises(RunError, match="--resume"):
-        model.load_run(tmp_path / "cut")
+        run_folder.load_run(tmp_path / "cut")
     torch.rand(100)  # the caller's RNG must not matter
     fit.train(data, tmp_path / "cut", SMALL, threads=1, resume=True)
     assert files(tmp_path / "cut") == files(finished)
@@ -231,7 +231,7 @@ class OneClass(weighting.Strategy):
 
 def salt_share(run_dir: Path, data: SpectraSet) -> float:
     """Share of the training spectra that the net of the last (not the best) epoch calls salt."""
-    net, run = model.load_run(run_dir)
+    net, run = run_folder.load_run(run_dir)
     last = load_file(run_dir / "checkpoint.safetensors")
     net.load_state_dict({name[4:]: t for name, t in last.items() if name.startswith("net.")})
     rows = np.isin(data.specimen, run["specimens"]["train"])
@@ -301,7 +301,7 @@ def test_early_stopping_keeps_the_best_epoch(
     run = fit.train(data, tmp_path / "run", replace(SMALL, epochs=9, patience=3), threads=1)
     assert run["epochs_run"] == 5
     assert run["best"]["epoch"] == 2
-    assert torch.equal(model.load_run(tmp_path / "run")[0].dense.weight, seen[1])
+    assert torch.equal(run_folder.load_run(tmp_path / "run")[0].dense.weight, seen[1])
 
 
 def test_a_diverged_run_is_marked_and_refused(data: SpectraSet, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_diverged_run_is_marked_and_refused(data: SpectraSet, tmp_path: Path) 
     with pytest.raises(RunError, match="the loss became"):
         fit.train(data, tmp_path / "run", config, threads=1)
     with pytest.raises(RunError, match="diverged"):
-        model.load_run(tmp_path / "run")
+        run_folder.load_run(tmp_path / "run")
     with pytest.raises(RunError, match="would do so again"):
         fit.train(data, tmp_path / "run", config, threads=1, resume=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -319,8 +319,8 @@ def test_spectra_without_signal_are_said_and_a_set_of_them_is_refused(
     data: SpectraSet, finished: Path, tmp_path: Path
 ) -> None:
     learnt = {
-        *model.read_run(finished)["specimens"]["train"],
-        *model.read_run(finished)["specimens"]["validation"],
+        *run_folder.read_run(finished)["specimens"]["train"],
+        *run_folder.read_run(finished)["specimens"]["validation"],
     }
     row = next(i for i, name in enumerate(data.specimen.tolist()) if name in learnt)
     counts = data.counts.astype(np.float32)

@@ -17,7 +17,7 @@ from libsedge_native.generate import generate
 from libsedge_native.onnx_float import read_float_onnx
 from libsedge_native.targets import TARGETS
 from libsedge_native.toolchain import compile_shared
-from libsedge_training import model
+from libsedge_training import model, run_folder
 from libsedge_training.float_export import float_graph, prove_elsewhere, worst
 
 
@@ -45,7 +45,7 @@ def test_the_graph_gives_the_logits_of_the_folded_net(name: str, points: int) ->
 
 def test_the_command_writes_what_torch_computes(tmp_path: Path) -> None:
     net = noisy("m", 600)
-    run = {"format": model.RUN_FORMAT, "version": model.RUN_VERSION, "status": "complete"}
+    run = {"format": run_folder.RUN_FORMAT, "version": run_folder.RUN_VERSION, "status": "complete"}
     run |= {"net": net.spec.to_json(), "channels": 600, "classes": list("abcde")}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps(run))

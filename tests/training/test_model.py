@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from libsedge.errors import ConfigError, RunError
-from libsedge_training import model
+from libsedge_training import model, run_folder
 
 
 def trained_looking(spec: model.NetSpec, channels: int, classes: int) -> model.SpectrumNet:
@@ -99,8 +99,8 @@ def test_bad_nets_are_refused() -> None:
 def make_run(folder: Path, net: model.SpectrumNet, changes: dict[str, object] | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     run = {
-        "format": model.RUN_FORMAT,
-        "version": model.RUN_VERSION,
+        "format": run_folder.RUN_FORMAT,
+        "version": run_folder.RUN_VERSION,
         "status": "complete",
         "net": net.spec.to_json(),
         "channels": net.channels,
@@ -117,7 +117,7 @@ def test_run_round_trip_is_exact_and_the_file_is_reproducible(tmp_path: Path) ->
     first = (run_dir / "model.safetensors").read_bytes()
     model.save_weights(net, run_dir / "model.safetensors")
     assert (run_dir / "model.safetensors").read_bytes() == first
-    loaded, run = model.load_run(run_dir)
+    loaded, run = run_folder.load_run(run_dir)
     assert run["classes"] == ["a", "b", "c"]
     assert not loaded.training
     x = torch.rand(2, 600)
@@ -128,7 +128,7 @@ def test_run_round_trip_is_exact_and_the_file_is_reproducible(tmp_path: Path) ->
 def test_unusable_runs_are_refused(tmp_path: Path) -> None:
     net = trained_looking(model.NETS["m"], 600, 3)
     with pytest.raises(RunError, match="no training run here"):
-        model.load_run(tmp_path)
+        run_folder.load_run(tmp_path)
     for changes, message in [
         ({"status": "diverged"}, "diverged"),
         ({"status": "running"}, "--resume"),
@@ -138,12 +138,12 @@ def test_unusable_runs_are_refused(tmp_path: Path) -> None:
         ({"classes": ["a", "b", "c", "d"]}, "another net"),
     ]:
         with pytest.raises(RunError, match=message):
-            model.load_run(make_run(tmp_path / "run", net, changes))
+            run_folder.load_run(make_run(tmp_path / "run", net, changes))
     run_dir = make_run(tmp_path / "run", net)
     weights = run_dir / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RunError, match="cannot be read"):
-        model.load_run(run_dir)
+        run_folder.load_run(run_dir)
     (run_dir / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json"):
-        model.load_run(run_dir)
+        run_folder.load_run(run_dir)

@@ -20,7 +20,8 @@ from libsedge.preprocess import PreprocessConfig, Segment
 from libsedge_native import ir, reference
 from libsedge_training import export, fit, int8_export, qat, quantise
 from libsedge_training.augment import Augmentation
-from libsedge_training.model import Block, NetSpec, SpectrumNet, fold, load_run
+from libsedge_training.model import Block, NetSpec, SpectrumNet, fold
+from libsedge_training.run_folder import load_run
 from libsedge_training.spectra import SpectraSet
 from libsedge_training.trainer import Parts, Trainer, predict, torch_settings
 from libsedge_training.weighting import TrainPart

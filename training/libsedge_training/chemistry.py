@@ -20,7 +20,7 @@ from rich.console import Console
 
 from . import fit, splits
 from .augment import Augmentation
-from .model import read_run
+from .run_folder import read_run
 from .simulate import chemistry as simulated
 from .simulate import invented
 from .simulate.minerals import CLASS_SETS

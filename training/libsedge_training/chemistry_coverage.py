@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from . import evaluate as ev
-from .model import read_run
+from .run_folder import read_run
 
 #: what is seen, nm
 RANGES: dict[str, tuple[tuple[float, float], ...]] = {

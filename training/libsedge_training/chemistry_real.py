@@ -22,8 +22,8 @@ from libsedge.classifier import Classifier
 from libsedge.preprocess import Preprocessor
 
 from .evaluate import probabilities_of
-from .model import read_run
 from .readers import read
+from .run_folder import read_run
 from .simulate.minerals import CLASS_SETS
 from .spectra import SpectraSet
 

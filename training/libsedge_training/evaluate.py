@@ -231,8 +231,8 @@ def logits_of(run_dir: str | PathLike[str], part: SpectraSet) -> np.ndarray:
     import torch
 
     from .fit import predict
-    from .model import load_run
     from .prepare import preprocessed
+    from .run_folder import load_run
 
     net, run = load_run(run_dir)
     values, _ = preprocessed(part, PreprocessConfig.from_json(run["preprocess"]))
@@ -278,7 +278,7 @@ def evaluate_run(run_dir: str | PathLike[str], data: SpectraSet, split: str = "t
     """`metrics` of the run's float net on one part of its set, and what was evaluated; `confidence` is
     `risk.assess` at the temperature that fits the run's validation spectra.
     """
-    from .model import read_run
+    from .run_folder import read_run
 
     run = read_run(run_dir)
     part = split_part(data, run, split)
@@ -304,7 +304,7 @@ def evaluate_bundle(
     from libsedge.classifier import Classifier
     from libsedge.preprocess import Preprocessor
 
-    from .model import read_run
+    from .run_folder import read_run
 
     run = read_run(run_dir)
     if bundle.labels != run["classes"]:

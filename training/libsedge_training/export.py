@@ -32,9 +32,10 @@ from .calibrate import MIN_COVERAGE, Calibration, Figures, calibrate
 from .evaluate import run_data, split_part
 from .float_export import Float32
 from .int8_export import Int8, Say
-from .model import fold, load_run
+from .model import fold
 from .model_card import by_distance, model_card
 from .prepare import preprocessed
+from .run_folder import load_run
 from .spectra import SpectraSet
 
 #: most spectra used to choose ranges and to choose between the rules; the kernel meets all validation spectra

@@ -1,4 +1,4 @@
-"""The 1-D CNNs: definition, folding of batch normalisation, storing, loading.
+"""The 1-D CNNs: definition, folding of batch normalisation, weights stored and loaded.
 
 A net is a `NetSpec`: blocks of convolution, batch normalisation, ReLU and max pooling, then a global average
 pool and one dense layer. Convolutions run as 2-D ones of height 1 in the channels-last layout: the same sums,
@@ -7,7 +7,6 @@ measured 35 % less CPU time per training step than `Conv1d` on one core (torch 2
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from libsedge.errors import ConfigError, ModelError, RunError
+from libsedge.errors import ConfigError, RunError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -24,10 +23,7 @@ from torch import nn
 from .files import write_atomic
 
 if TYPE_CHECKING:
-    from .qat import Rounding
-
-RUN_FORMAT = "libsedge-run"
-RUN_VERSION = 1
+    from .qat import Rounding  # which needs this module
 
 
 @dataclass(frozen=True)
@@ -316,46 +312,3 @@ def load_weights(net: SpectrumNet, path: str | PathLike[str]) -> SpectrumNet:
             f"weights are of another net: {str(wrong).splitlines()[-1].strip()}", file=path
         ) from wrong
     return net
-
-
-def read_run(run_dir: str | PathLike[str]) -> dict[str, Any]:
-    """The contents of RUN/run.json; RunError where it is missing, damaged or of another version."""
-    path = Path(run_dir) / "run.json"
-    try:
-        run = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise RunError("no training run here (run.json is missing)", file=run_dir) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as wrong:
-        raise RunError(f"cannot be read: {wrong}", file=path) from wrong
-    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
-        raise RunError("not a training run", file=path, field="format")
-    if run.get("version") != RUN_VERSION:
-        raise RunError(
-            f"this libsedge reads version {RUN_VERSION}", file=path, field="version", value=run["version"]
-        )
-    return run
-
-
-def load_run(run_dir: str | PathLike[str]) -> tuple[SpectrumNet, dict[str, Any]]:
-    """(net with the best epoch's weights, and with its export's rounding where it was trained so, in eval mode;
-    contents of run.json) of a finished run.
-
-    Raises RunError where it is missing, unfinished, diverged or damaged, or its weights are of another net.
-    """
-    path = Path(run_dir) / "run.json"
-    run = read_run(run_dir)
-    status = run.get("status")
-    if status != "complete":
-        why = (
-            "the run diverged" if status == "diverged" else "the run is unfinished; continue it with --resume"
-        )
-        raise RunError(why, file=path, field="status", value=status)
-    from .qat import Rounding  # which needs this module
-
-    try:
-        net = build(NetSpec.from_json(run["net"]), int(run["channels"]), len(run["classes"]))
-        if "quantisation" in run:
-            net.rounding = Rounding.from_json(run["quantisation"], net.spec)
-    except (KeyError, TypeError, ValueError, ConfigError, ModelError) as wrong:
-        raise RunError(f"no usable network description: {wrong}", file=path) from wrong
-    return load_weights(net, Path(run_dir) / "model.safetensors").eval(), run

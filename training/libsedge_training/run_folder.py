@@ -1,22 +1,28 @@
-"""A run folder before training: what run.json says, and whether an earlier run may be continued."""
+"""A run folder: what run.json says, whether an earlier run may be continued, and a finished run read back."""
 
 from __future__ import annotations
 
+import json
 import platform
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from libsedge import __version__
-from libsedge.errors import RunError
+from libsedge.errors import ConfigError, ModelError, RunError
 from libsedge.preprocess import PreprocessConfig
 
 from . import splits
-from .model import RUN_FORMAT, RUN_VERSION, net_spec, read_run
+from .model import NetSpec, SpectrumNet, build, load_weights, net_spec
 from .prepare import data_digest, segments_for
+from .qat import Rounding
 from .spectra import SpectraSet
 from .train_config import TrainConfig
+
+RUN_FORMAT = "libsedge-run"
+RUN_VERSION = 1
 
 
 def describe(
@@ -78,3 +84,44 @@ def existing(folder: Path, run: dict[str, Any], resume: bool) -> dict[str, Any] 
     if before["data"]["digest"] != run["data"]["digest"]:
         raise RunError("the run was started with other spectra", file=path, field="data.digest")
     return before
+
+
+def read_run(run_dir: str | PathLike[str]) -> dict[str, Any]:
+    """The contents of RUN/run.json; RunError where it is missing, damaged or of another version."""
+    path = Path(run_dir) / "run.json"
+    try:
+        run = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError("no training run here (run.json is missing)", file=run_dir) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as wrong:
+        raise RunError(f"cannot be read: {wrong}", file=path) from wrong
+    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
+        raise RunError("not a training run", file=path, field="format")
+    if run.get("version") != RUN_VERSION:
+        raise RunError(
+            f"this libsedge reads version {RUN_VERSION}", file=path, field="version", value=run["version"]
+        )
+    return run
+
+
+def load_run(run_dir: str | PathLike[str]) -> tuple[SpectrumNet, dict[str, Any]]:
+    """(net with the best epoch's weights, and with its export's rounding where it was trained so, in eval mode;
+    contents of run.json) of a finished run.
+
+    Raises RunError where it is missing, unfinished, diverged or damaged, or its weights are of another net.
+    """
+    path = Path(run_dir) / "run.json"
+    run = read_run(run_dir)
+    status = run.get("status")
+    if status != "complete":
+        why = (
+            "the run diverged" if status == "diverged" else "the run is unfinished; continue it with --resume"
+        )
+        raise RunError(why, file=path, field="status", value=status)
+    try:
+        net = build(NetSpec.from_json(run["net"]), int(run["channels"]), len(run["classes"]))
+        if "quantisation" in run:
+            net.rounding = Rounding.from_json(run["quantisation"], net.spec)
+    except (KeyError, TypeError, ValueError, ConfigError, ModelError) as wrong:
+        raise RunError(f"no usable network description: {wrong}", file=path) from wrong
+    return load_weights(net, Path(run_dir) / "model.safetensors").eval(), run

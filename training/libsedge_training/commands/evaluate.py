@@ -8,8 +8,8 @@ import click
 
 from libsedge_training import evaluate as ev
 from libsedge_training.files import dump_json, write_atomic
-from libsedge_training.model import read_run
 from libsedge_training.report import evaluation_page, spread
+from libsedge_training.run_folder import read_run
 
 
 @click.command()

@@ -10,7 +10,8 @@ from libsedge_native.onnx_export import to_onnx
 from libsedge_training.export import identifier
 from libsedge_training.files import write_atomic
 from libsedge_training.float_export import float_graph
-from libsedge_training.model import fold, load_run
+from libsedge_training.model import fold
+from libsedge_training.run_folder import load_run
 
 
 @click.command("float-onnx")

@@ -20,9 +20,10 @@ from rich.console import Console
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from libsedge_training import chemistry, distributed, fit
-from libsedge_training.model import NETS, NetSpec, macs, net_spec, read_run
+from libsedge_training.model import NETS, NetSpec, macs, net_spec
 from libsedge_training.prepare import segments_for
 from libsedge_training.readers import read
+from libsedge_training.run_folder import read_run
 from libsedge_training.search.best import weighting_name
 from libsedge_training.simulate.minerals import CLASS_SETS
 
