@@ -10,6 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 
+#: most characters of a value in a message: a cell of a damaged table can hold megabytes
+LONGEST = 200
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
 
 class SedgeError(Exception):
     """Base of all typed errors.
@@ -17,7 +25,7 @@ class SedgeError(Exception):
     Parameters
     ----------
     why : what is wrong and what would be right.
-    file, field, value : where it is wrong; left out of the message when not given.
+    file, field, value : where it is wrong; left out of the message when not given. A long value is cut in the message.
     """
 
     exit_code = 2
@@ -36,9 +44,9 @@ class SedgeError(Exception):
         self.value = value
         where = [str(file)] if file is not None else []
         if field is not None:
-            where.append(field if value is None else f"{field} = {value!r}")
+            where.append(field if value is None else f"{field} = {_shown(value)}")
         elif value is not None:
-            where.append(repr(value))
+            where.append(_shown(value))
         super().__init__(": ".join([*where, why]))
 
 

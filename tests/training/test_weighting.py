@@ -144,6 +144,14 @@ def test_formulas_equal_hand_counts() -> None:
     raw = np.clip((cc - cc.min()) / (cc.max() - cc.min()) + 1 - bcd / bcd.max(), 0, None) / 2
     clipped = np.clip(raw / raw.mean(), 0.1, 10)
     assert np.allclose(weighting.strategy("cc-bcd:w3m:r1").fit(part), clipped / clipped.mean())
+    rescaled_cc, rescaled_bcd = (cc - cc.min()) / (cc.max() - cc.min()), bcd / bcd.max()  # the least BCD is 0
+    for name, raw in {
+        "w1m:r1:a=2": np.maximum(rescaled_cc, 1e-6) ** 2,
+        "w2m:r1:b=2": np.maximum(1 - rescaled_bcd, 1e-6) ** 2,
+        "w4m:r1:a=1:b=1": np.maximum(1 - rescaled_cc, 1e-6) * np.maximum(rescaled_bcd, 1e-6),
+    }.items():
+        clipped = np.clip(raw / raw.mean(), 0.1, 10)
+        assert np.allclose(weighting.strategy(f"cc-bcd:{name}").fit(part), clipped / clipped.mean()), name
     raw = np.maximum(1 - cc, 1e-6) * np.maximum(bcd, 1e-6)
     clipped = np.clip(raw / raw.mean(), 0.1, 10)
     assert np.allclose(weighting.strategy("cc-bcd:w4:r1:a=1:b=1").fit(part), clipped / clipped.mean())
@@ -173,6 +181,7 @@ def test_clipping_holds_and_extremes_stay_finite() -> None:
         "cc-bcd:w3:r1:a=16:b=16",
         "cc-bcd:w4:r1:a=16:b=16",
         "cc-bcd:w3m:r1",
+        "cc-bcd:w4m:r1:a=16:b=16",
         "cc-bcd:w3:r1:a=-16:b=-16",
     ):
         assert np.allclose(weighting.strategy(name).fit(identical), 1), name

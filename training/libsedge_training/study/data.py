@@ -69,7 +69,7 @@ def prepare(data: SpectraSet, net: str = SCREEN.name) -> Data:
     """The set on the grid of `net`: preprocessed on the full grid, then binned.
 
     DatasetError where a row has no label, specimen or distance, a specimen has two labels, or the set has one
-    distance only: there is nothing to study then.
+    distance only or no signal at all: there is nothing to study then.
     """
     by_class = splits.specimens_by_class(data.label.tolist(), data.specimen.tolist())
     unknown = np.flatnonzero(~(data.distance_m > 0))
@@ -86,6 +86,8 @@ def prepare(data: SpectraSet, net: str = SCREEN.name) -> Data:
     points = spec_of(net).points
     full = PreprocessConfig(DEFAULT_SEGMENTS)
     values, mask = preprocessed(data, full)
+    if not values.any():
+        raise DatasetError("no spectrum has a positive signal on the net's grid", field="counts")
     values, mask = binned(values, mask, full.points // points)
     number = {name: k for k, name in enumerate(by_class)}
     target = np.array([number[name] for name in data.label.tolist()], dtype=np.int64)

@@ -16,7 +16,7 @@ from libsedge.errors import ConfigError
 from libsedge_training import weighting
 from libsedge_training.augment import Augmentation
 from libsedge_training.model import Block, NetSpec, net_spec
-from libsedge_training.weighting.cc_bcd import FORMULAS, REFERENCES
+from libsedge_training.weighting.cc_bcd import EXPONENTS, FORMULAS, REFERENCES
 
 from .baselines import BASELINES, KNOWN, NETS, is_baseline, method_of
 from .divide import FOLDS, NAMES, Division
@@ -201,11 +201,12 @@ _DYNAMIC = (
     "l2rw",
     "mw-net",
 )
-#: every formula on every reference; rescaled (w3m) or with exponents that matter (see weighting/cc_bcd.py)
+#: every formula on every reference, with exponents that matter (see weighting/cc_bcd.py): small ones where the
+#: similarities are rescaled to [0, 1]
 _ALL_CC_BCD = tuple(
     ":".join(["cc-bcd", formula, reference, *(f"{k}={v}" for k in used)])
     for formula, reference in itertools.product(FORMULAS, REFERENCES)
-    for used, values in [({"w1": ("a",), "w2": ("b",), "w3m": ()}.get(formula, ("a", "b")), (4, 16))]
+    for used, values in [(EXPONENTS.get(formula, ("a", "b")), (1, 4) if formula.endswith("m") else (4, 16))]
     for v in (values if used else (0,))
 )
 

@@ -23,9 +23,14 @@ FORMULAS = {
     "w1": "CC^a",
     "w2": "(1 - BCD)^b",
     "w3": "CC^a (1 - BCD)^b",
-    "w3m": "(CC~ + 1 - BCD~) / 2, ~ = rescaled to [0, 1] over the training part",
     "w4": "(1 - CC)^a BCD^b (inverse: hard spectra weigh more)",
+    "w1m": "CC~^a, ~ = rescaled to [0, 1] over the training part",
+    "w2m": "(1 - BCD~)^b",
+    "w3m": "(CC~ + 1 - BCD~) / 2",
+    "w4m": "(1 - CC~)^a BCD~^b",
 }
+#: the exponents that a formula has
+EXPONENTS = {"w1": ("a",), "w1m": ("a",), "w2": ("b",), "w2m": ("b",), "w3m": ()}
 REFERENCES = {
     "r1": "mean of the class",
     "r2": "mean of the specimen",
@@ -61,8 +66,9 @@ class CcBcd(Strategy):
     """One formula of FORMULAS on one reference of REFERENCES: `cc-bcd:w3:r1:a=8:b=8`.
 
     a, b : exponents, -16 ... 16. The two similarities differ by less than 20 % between near and far spectra
-    of one specimen, so that small exponents weigh almost equally. d : reference distance of r4 in metres.
-    CC below 0 counts as 0; weights are set to mean 1, clipped to [0.1, 10] and set to mean 1 again.
+    of one specimen, so that small exponents weigh almost equally, unless they are rescaled before.
+    d : reference distance of r4 in metres. CC below 0 counts as 0; weights are set to mean 1, clipped to
+    [0.1, 10] and set to mean 1 again.
     """
 
     formula: str = "w3"
@@ -84,12 +90,15 @@ class CcBcd(Strategy):
         "cc-bcd:w3:r4:a=8:b=8:d=2",
         "cc-bcd:w3m:r1",
         "cc-bcd:w4:r1:a=1:b=1",
+        "cc-bcd:w1m:r1:a=1",
+        "cc-bcd:w2m:r1:b=1",
+        "cc-bcd:w4m:r1:a=1:b=1",
     )
 
     @property
     def _used(self) -> tuple[str, ...]:
         """The parameters that this formula and this reference depend on."""
-        exponents = {"w1": ("a",), "w2": ("b",), "w3m": ()}.get(self.formula, ("a", "b"))
+        exponents = EXPONENTS.get(self.formula, ("a", "b"))
         return (*exponents, "d") if self.reference == "r4" else exponents
 
     @classmethod
@@ -151,9 +160,11 @@ class CcBcd(Strategy):
 
     def fit(self, train: TrainPart) -> np.ndarray:
         cc, bcd = self.measures(train)
+        if self.formula.endswith("m"):
+            cc, bcd = _rescaled(cc), _rescaled(bcd)
         if self.formula == "w3m":
-            return normalised((_rescaled(cc) + 1 - _rescaled(bcd)) / 2)
-        inverse = self.formula == "w4"
+            return normalised((cc + 1 - bcd) / 2)
+        inverse = self.formula.startswith("w4")
         like = np.maximum(1 - cc if inverse else cc, _FLOOR)
         near = np.maximum(bcd if inverse else 1 - bcd, _FLOOR)
         log_w = np.zeros(len(train))
