@@ -46,9 +46,10 @@ KNOWN_KEYS = {
     },
 }
 
+#: nothing throws, but with -fno-exceptions g++ 12 leaves preprocessing's last steps unvectorised: 15 µs for 2
 COMPILE_FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fno-exceptions", "-fno-rtti", "-g0", "-ffunction-sections", "-fdata-sections"),
+    *("-fno-rtti", "-g0", "-ffunction-sections", "-fdata-sections"),
 )
 LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,-s", "-Wl,--build-id=none")
 
