@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libsedge.errors import ConfigError
+from libsedge.sources.connection import READ_BYTES, Connection
 from libsedge.sources.streams import StreamReader
-from libsedge.sources.tcp import READ_BYTES, Connection
 
 #: how long a client waits for room to say its closing word
 _CLOSING_S = 10.0
