@@ -127,17 +127,22 @@ def test_an_invented_mineral_is_seen_once(table: absorption.Absorption) -> None:
     assert len({plan.specimens_of(material) for material in plan.materials}) == 2
 
 
-def test_the_families_are_the_same_minerals_without_three_classes_and_with_soils() -> None:
+def test_the_families_are_the_same_minerals_without_three_classes_and_with_soils_and_rocks() -> None:
     families, chemistry_set = (
         simulated.make_plan("nowhere.h5", SEED, classes=name) for name in ("families", "chemistry")
     )
     labels = {m.name: families.label(m) for m in families.materials}
     assert labels["carbon steel"] == labels["invented native metal"] == "metal"
     assert labels["peat"] == labels["invented soil"] == "soil"
+    assert labels["granite"] == labels["invented rock"] == "silicate"
     left_out = {m.label for m in chemistry_set.materials if m.name not in labels}
     assert left_out == {"halide", "phosphate", "sulfide"}
     added = {m.label for m in families.materials} - {m.label for m in chemistry_set.materials}
-    assert added == {"soil"}
+    assert added == {"soil", "rock"}
+    count = {m.name: families.specimens_of(m) for m in families.materials}
+    silicate = next(m for m in chemistry_set.materials if m.name == "invented silicate")
+    assert count["invented rock"] == count["invented soil"] == chemistry_set.specimens_of(silicate)
+    assert count["invented silicate"] == count["invented rock"] // 2
     assert families.digest() != chemistry_set.digest()
     with pytest.raises(ConfigError, match="fluorite"):
         simulated.make_plan("nowhere.h5", SEED, classes="families", names=["fluorite"])

@@ -79,7 +79,7 @@ def test_every_class_has_many_minerals() -> None:
     labels = {name: set(labels.values()) for name, labels in minerals.CLASS_SETS.items()}
     assert labels["families"] == {material.label for material in materials.load_materials()}
     assert len(labels["chemistry"]) == 8
-    assert all(set(labels) <= set(minerals.CLASSES) for labels in minerals.CLASS_SETS.values())
+    assert all(set(labels) <= {*minerals.CLASSES, *invented.RULES} for labels in minerals.CLASS_SETS.values())
     assert all(name in {mineral.name for mineral in table} for name in minerals.GANGUE)
 
 
@@ -177,3 +177,48 @@ def test_soils_hold_organic_matter_and_what_rocks_weather_to() -> None:
     # negative control: no silicate is one
     rocks = [invented.draw_specimen("silicate", rng) for _ in range(200)]
     assert max(parts.get("N", 0.0) for parts in rocks) < nitrogen.min()
+
+
+#: rock -> mass % of oxides, water counted, iron as FeO: rounded averages of Le Maitre (1976; granite, andesite, basalt,
+#: peridotite, syenite) and of Australian shales (Taylor and McLennan 1985), not computed here
+AVERAGES = {
+    "granite, rhyolite, gneiss": {"Si": 71, "Al": 14, "Fe": 2.7, "Mg": 0.7, "Ca": 1.8, "Na": 3.7, "K": 4.1},
+    "diorite, andesite, dacite": {"Si": 58, "Al": 17, "Fe": 7, "Mg": 3.3, "Ca": 6.8, "Na": 3.5, "K": 1.6},
+    "gabbro, basalt": {"Si": 49, "Al": 16, "Fe": 10.5, "Mg": 6.7, "Ca": 9.5, "Na": 2.9, "K": 1.1},
+    "peridotite, serpentinite": {"Si": 42, "Al": 4.2, "Fe": 10, "Mg": 31, "Ca": 5},
+    "syenite, phonolite": {"Si": 59, "Al": 17, "Fe": 6, "Mg": 1.9, "Ca": 3.5, "Na": 5.2, "K": 5},
+    "mudstone, altered basalt": {"Si": 63, "Al": 19, "Fe": 7, "Mg": 2.2, "Ca": 1.3, "Na": 1.2, "K": 3.7},
+}
+
+
+def outside(drawn: list[dict[str, float]], average: dict[str, float]) -> list[str]:
+    """The elements of which a published average is not between the 2nd and the 98th percentile of specimens."""
+    found = []
+    for element, percent in average.items():
+        factor = 1.2865 if element == "Fe" else OXIDE[element]
+        low, high = np.percentile([100 * factor * parts.get(element, 0.0) for parts in drawn], (2, 98))
+        if not low < percent < high:
+            found.append(f"{element}: {percent} is not within {low:.2f} to {high:.2f}")
+    return found
+
+
+def test_rocks_are_what_published_rocks_are_and_hold_nothing_organic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert all(weight > 0 for phases in invented.ROCKS.values() for weight in phases.values())
+    named = {*invented.ACCESSORIES, *(name for phases in invented.ROCKS.values() for name in phases)}
+    assert named <= {mineral.name for mineral in minerals.load_minerals()}
+    every, rocks = [], invented.ROCKS
+    for name, phases in rocks.items():
+        monkeypatch.setattr(invented, "ROCKS", {name: phases})
+        rng = np.random.default_rng(8)
+        drawn = [invented.draw_specimen("rock", rng) for _ in range(150)]
+        assert outside(drawn, AVERAGES.get(name, {})) == [], name
+        # negative control: another rock's average is noticed
+        other = "gabbro, basalt" if name.startswith("granite") else "granite, rhyolite, gneiss"
+        assert outside(drawn, AVERAGES[other]), name
+        every += drawn
+    assert set(AVERAGES) <= set(rocks)
+    assert all("N" not in parts for parts in every)
+    soils = [invented.draw_specimen("soil", rng)["C"] for _ in range(200)]
+    assert np.percentile([parts.get("C", 0.0) for parts in every], 90) < np.percentile(soils, 10)

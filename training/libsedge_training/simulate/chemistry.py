@@ -35,7 +35,7 @@ from libsedge_training.simulate.parts import finish, open_parts, processes, prog
 
 #: raised whenever the same configuration gives other spectra than before
 REVISION = 3
-#: specimens a mineral and spectra a specimen; invented minerals a class, of one specimen and one spectrum each
+#: specimens a mineral and spectra a specimen; invented minerals a rule, of one specimen and one spectrum each
 SPECIMENS, SPECTRA, INVENTED = 16, 3, 3200
 
 
@@ -98,8 +98,13 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def specimens_of(self, material: minerals.Mineral) -> int:
-        """How many virtual specimens of one material the set has."""
-        return self.specimens if material.formula else self.invented
+        """How many virtual specimens of one material the set has; rocks take the place of half of the invented
+        silicates.
+        """
+        if material.formula:
+            return self.specimens
+        rocks = "rock" in minerals.CLASS_SETS[self.classes]
+        return self.invented // 2 if rocks and material.label == "silicate" else self.invented
 
     def spectra_of(self, material: minerals.Mineral) -> int:
         """How many spectra each specimen of one material has."""

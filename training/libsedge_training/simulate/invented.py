@@ -3,12 +3,14 @@
 A classifier that knows only listed minerals learns which metals occur with which anion by habit (strontium alone: a
 sulfate). Here every class draws from nearly the same metals, so that what is left to tell by is what the anions
 themselves show. Metals weigh about as often as minerals hold them; weights and shares are our judgement. A specimen is
-a mineral of its own; `minerals.dirty` adds dust and traces as to any other.
+a mineral of its own; `minerals.dirty` adds dust and traces as to any other. Soils and rocks are mixtures of listed
+minerals.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -79,6 +81,44 @@ NUTRIENTS = {
     **{"K": (-3.0, -1.3), "Ca": (-2.5, -1.2), "Mg": (-3.0, -1.9), "P": (-3.0, -2.0), "S": (-3.0, -2.0)},
     **{"N": (-2.5, -1.6), "Cl": (-4.0, -2.0), "Mn": (-5.0, -3.0), "Fe": (-4.0, -2.5), "Na": (-4.0, -2.3)},
 }
+#: rock -> phase -> weight of its share. The phases are those of the textbooks' modes, the weights our judgement: oxides
+#: come out as in published rocks (a test compares them). A glass has the composition of what would crystallise from it
+ROCKS: dict[str, dict[str, float]] = {
+    "granite, rhyolite, gneiss": {
+        **{"quartz": 2.0, "orthoclase": 1.0, "microcline": 0.7, "oligoclase": 1.6, "albite": 0.7},
+        **{"biotite": 0.4, "muscovite": 0.3, "hornblende": 0.15},
+    },
+    "diorite, andesite, dacite": {
+        **{"andesine": 3.0, "quartz": 0.6, "orthoclase": 0.5, "hornblende": 0.8, "augite": 0.6},
+        **{"hypersthene": 0.4, "biotite": 0.3},
+    },
+    "gabbro, basalt": {
+        **{"labradorite": 2.5, "bytownite": 0.5, "augite": 2.0, "hypersthene": 0.6, "olivine": 0.7},
+        **{"hornblende": 0.2, "orthoclase": 0.15},
+    },
+    "peridotite, serpentinite": {
+        **{"olivine": 2.0, "enstatite": 1.0, "diopside": 0.6, "antigorite": 0.7, "talc": 0.1},
+        **{"clinochlore": 0.15, "pyrope": 0.1, "bytownite": 0.1},
+    },
+    "syenite, phonolite": {
+        **{"orthoclase": 1.5, "sanidine": 0.7, "albite": 1.5, "nepheline": 0.8, "aegirine": 0.4},
+        **{"augite": 0.3, "biotite": 0.2, "arfvedsonite": 0.15},
+    },
+    "schist, amphibolite, eclogite": {
+        **{"hornblende": 1.0, "andesine": 1.0, "quartz": 0.8, "almandine": 0.5, "epidote": 0.4},
+        **{"clinochlore": 0.4, "biotite": 0.5, "muscovite": 0.5, "kyanite": 0.15, "diopside": 0.3},
+    },
+    "mudstone, altered basalt": {
+        **{"illite": 1.0, "montmorillonite": 0.5, "nontronite": 0.3, "saponite": 0.3, "kaolinite": 0.3},
+        **{"clinochlore": 0.5, "quartz": 1.0, "albite": 0.6, "labradorite": 0.4, "augite": 0.3},
+    },
+}
+#: phase of every rock, and water -> range of the decimal logarithm of its mass over that of the others
+ACCESSORIES = {
+    **{"magnetite": (-3.0, -1.2), "ilmenite": (-3.0, -1.2), "fluorapatite": (-3.7, -1.9)},
+    **{"calcite": (-4.5, -2.3), "pyrite": (-4.0, -2.3)},
+}
+MOISTURE = (-3.5, -1.7)
 Atoms = dict[str, float]
 
 
@@ -148,36 +188,60 @@ def _alloy(label: str, rng: np.random.Generator) -> Atoms:
 
 
 @functools.cache
-def _soil_phases() -> tuple[Mineral, ...]:
-    return tuple(mineral for mineral in load_minerals() if mineral.name in SOIL_PHASES)
+def _listed() -> tuple[Mineral, ...]:
+    return load_minerals()
+
+
+def _shares(weights: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """Random shares that sum to 1, on average as the weights."""
+    return dict(zip(weights, rng.dirichlet(list(weights.values())).tolist(), strict=True))
+
+
+def _mixture(shares: Mapping[str, float], rng: np.random.Generator) -> Atoms:
+    """Atoms of phases by mass; what is below a thousandth is left out."""
+    atoms: Atoms = {}
+    for phase in _listed():
+        share = shares.get(phase.name, 0.0)
+        if share > 1e-3:
+            for element, fraction in draw_phase(phase, rng).items():
+                _add(atoms, {element: 1.0}, share * fraction / atomic_mass(element))
+    return atoms
+
+
+def _add_mass(atoms: Atoms, molecule: Mapping[str, float], mass: float) -> None:
+    _add(atoms, molecule, mass / sum(count * atomic_mass(e) for e, count in molecule.items()))
 
 
 def _soil(label: str, rng: np.random.Generator) -> Atoms:
     """A mixture of `SOIL_PHASES` with organic matter and water: 0.5 to 20 % organic by mass, one in six 20 to 95 %
     (peat, litter, compost).
     """
-    weights = np.array(list(SOIL_PHASES.values()))
-    shares = dict(zip(SOIL_PHASES, rng.dirichlet(weights).tolist(), strict=True))
+    shares = _shares(SOIL_PHASES, rng)
     organic = rng.uniform(0.2, 0.95) if rng.random() < 1 / 6 else 10 ** rng.uniform(-2.3, -0.7)
     water = 10 ** rng.uniform(-2.0, -0.7)
-    atoms: Atoms = {}
-    for phase in _soil_phases():
-        share = shares[phase.name] * (1 - organic)
-        if share > 1e-3:
-            for element, fraction in draw_phase(phase, rng).items():
-                _add(atoms, {element: 1.0}, share * fraction / atomic_mass(element))
+    atoms = _mixture({name: share * (1 - organic) for name, share in shares.items()}, rng)
     titanium = 10 ** rng.uniform(-2.9, -2.1)  # of the mineral part; never missing
-    _add(atoms, {"Ti": 1.0}, (1 - organic) * titanium / atomic_mass("Ti"))
-    for molecule, share in ((HUMUS, organic), (WATER, water)):
-        _add(atoms, molecule, share / sum(count * atomic_mass(e) for e, count in molecule.items()))
+    _add_mass(atoms, {"Ti": 1.0}, (1 - organic) * titanium)
+    _add_mass(atoms, HUMUS, organic)
+    _add_mass(atoms, WATER, water)
     for element, (low, high) in NUTRIENTS.items():
-        _add(atoms, {element: 1.0}, organic * 10 ** rng.uniform(low, high) / atomic_mass(element))
+        _add_mass(atoms, {element: 1.0}, organic * 10 ** rng.uniform(low, high))
+    return atoms
+
+
+def _rock(label: str, rng: np.random.Generator) -> Atoms:
+    """A mixture of the phases of one of `ROCKS` with `ACCESSORIES` and a little water; nothing organic."""
+    shares = _shares(tuple(ROCKS.values())[rng.integers(len(ROCKS))], rng)
+    for name, (low, high) in ACCESSORIES.items():
+        shares[name] = shares.get(name, 0.0) + 10 ** rng.uniform(low, high)
+    atoms = _mixture(shares, rng)
+    _add_mass(atoms, WATER, 10 ** rng.uniform(*MOISTURE))
     return atoms
 
 
 RULES: dict[str, Callable[[str, np.random.Generator], Atoms]] = {
     **dict.fromkeys(CLASSES, _salt),
-    **{"silicate": _silicate, "sulfide": _sulfide, "native metal": _alloy, "soil": _soil},
+    **{"silicate": _silicate, "sulfide": _sulfide, "native metal": _alloy, "soil": _soil, "rock": _rock},
 }
 
 
@@ -185,8 +249,10 @@ def elements() -> set[str]:
     """Every element that a rule can give."""
     found = {"Si", "S", "O", "H", "F", "Cl", *HUMUS, *NUTRIENTS}
     found |= {*SALTS, *OXIDES, *SILICATES, *SULFIDES, *METALS}
-    for phase in _soil_phases():
-        found |= elements_of(phase)
+    phases = {*SOIL_PHASES, *ACCESSORIES, *itertools.chain(*ROCKS.values())}
+    for mineral in _listed():
+        if mineral.name in phases:
+            found |= elements_of(mineral)
     for kinds in ANIONS.values():
         for anion, _, _ in kinds:
             found |= set(anion)
@@ -194,8 +260,8 @@ def elements() -> set[str]:
 
 
 def kinds() -> tuple[Mineral, ...]:
-    """One row a class, without a formula: every specimen of it is a mineral of its own."""
-    return tuple(Mineral(f"{NAME} {label}", label, "", (), (), "a rule") for label in CLASSES)
+    """One row a rule, without a formula: every specimen of it is a mineral of its own."""
+    return tuple(Mineral(f"{NAME} {label}", label, "", (), (), "a rule") for label in RULES)
 
 
 def draw_specimen(label: str, rng: np.random.Generator) -> dict[str, float]:
