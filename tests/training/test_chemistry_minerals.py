@@ -180,7 +180,7 @@ def test_soils_hold_organic_matter_and_what_rocks_weather_to() -> None:
 
 
 #: rock -> mass % of oxides, water counted, iron as FeO: rounded averages of Le Maitre (1976; granite, andesite, basalt,
-#: peridotite, syenite) and of Australian shales (Taylor and McLennan 1985), not computed here
+#: peridotite, syenite) and of Australian shales (Taylor and McLennan 1985), from memory, not computed here
 AVERAGES = {
     "granite, rhyolite, gneiss": {"Si": 71, "Al": 14, "Fe": 2.7, "Mg": 0.7, "Ca": 1.8, "Na": 3.7, "K": 4.1},
     "diorite, andesite, dacite": {"Si": 58, "Al": 17, "Fe": 7, "Mg": 3.3, "Ca": 6.8, "Na": 3.5, "K": 1.6},
