@@ -98,7 +98,9 @@ def test_thirty_swaps_at_500_frames_a_second_lose_nothing(journal: Journal) -> N
     order = [int(row.model.split()[1]) for row in rows]
     assert order == sorted(order)
     assert len(set(order)) > 5
-    assert set(journal.models()) == {f"model {i}" for i in set(order)}
+    decided = {f"model {i}" for i in order}
+    # on a busy machine the first swap may come before the first frame: the model of the start then decides nothing
+    assert decided <= set(journal.models()) <= decided | {"model 0"}
 
 
 def test_a_worker_that_reads_the_classifier_twice_is_seen(
