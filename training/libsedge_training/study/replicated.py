@@ -4,7 +4,7 @@
 one after the other and trains `METHODS` on each, as `libsedge study --preset small` trains its finalists: epochs, folds
 and the parameters of the strategies are the preset's, chosen on development specimens. The net is that on bins of 3
 with which they were chosen, `--net medium` is the preset's own. Nothing is screened and nothing chosen here; what is
-compared was written down before the first run (docs/weighting.md).
+compared was written down before the first run (docs/replicated_study.md).
 
 DIR holds uN.h5 and a study's folder uN-NET for every universe. Call it again after any interruption; several calls may
 work at the same time on different universes.

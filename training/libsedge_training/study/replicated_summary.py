@@ -1,6 +1,6 @@
 """The one analysis of all universes of a replicated study: `python -m libsedge_training.study.replicated_summary DIR`.
 
-Writes `replicated.json` and `report.html` into DIR, and prints the tables of docs/weighting.md. In the rows a
+Writes `replicated.json` and `report.html` into DIR, and prints the tables of docs/replicated_study.md. In the rows a
 universe's place stands in "seed", so that the study's own statistics take universes for what they are: repetitions.
 Specimens are resampled within their classes and universes; then, for a statement about other specimens, universes as
 well (`stats.difference`). Only universes count whose runs are all there.
