@@ -7,7 +7,8 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libsedge.ledger import EpochCount, IntervalSet, Key, Ledger, LedgerError
+from libsedge.ledger import Key, Ledger, LedgerError
+from libsedge.sequences import EpochCount, IntervalSet
 
 ENDS = ("journaled", "unjournaled", "rejected", "shed")
 

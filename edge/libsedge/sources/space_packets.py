@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from libsedge.errors import ConfigError, FrameError
 from libsedge.frame import HEADER_BYTES, MAX_CHANNELS, TAG_BYTES, Frame, decode
-from libsedge.ledger import EpochCount, IntervalSet
+from libsedge.sequences import EpochCount, IntervalSet
 from libsedge.sources.messages import refusal
 
 #: the application process identifier that is used where none is given
