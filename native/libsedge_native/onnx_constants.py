@@ -162,9 +162,10 @@ class Constants:
 
     def alias(self, node: NodeProto) -> None:
         """An Identity of a constant."""
-        for known in (self.tensors, self.parameters):
+        tables: tuple[dict[str, Any], ...] = (self.tensors, self.parameters)
+        for known in tables:
             if node.input[0] in known:
-                known[node.output[0]] = known[node.input[0]]  # type: ignore[assignment]
+                known[node.output[0]] = known[node.input[0]]
 
     def array(self, node: NodeProto, name: str) -> NDArray[Any]:
         tensor = self.tensors.get(name)
